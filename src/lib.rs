@@ -1,0 +1,4 @@
+//! rstore: builds container images without a daemon, and cleans up after itself.
+pub mod fsutil;
+pub mod lock;
+pub mod oci;

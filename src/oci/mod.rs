@@ -1,0 +1,2 @@
+//! The OCI documents: digests, media types, strict manifests and configs, image names.
+pub mod digest;
