@@ -37,7 +37,11 @@ pub struct Error {
 impl Error {
     /// An error of `op` on `path`.
     pub fn new(op: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
-        Error { op, path: path.as_ref().to_path_buf(), source: source.into() }
+        Error {
+            op,
+            path: path.as_ref().to_path_buf(),
+            source: source.into(),
+        }
     }
 
     /// Whether the kernel's answer was "no such file or directory".
@@ -47,7 +51,10 @@ impl Error {
 
     /// Whether the disk, its inodes or a quota are exhausted.
     pub fn is_no_space(&self) -> bool {
-        matches!(self.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+        matches!(
+            self.source.raw_os_error(),
+            Some(libc::ENOSPC | libc::EDQUOT)
+        )
     }
 }
 
@@ -73,7 +80,10 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
 
 /// fsyncs the directory `path`, so that entries made, renamed or removed in it survive a crash.
 pub fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).at("open", path)?.sync_all().at("fsync", path)
+    File::open(path)
+        .at("open", path)?
+        .sync_all()
+        .at("fsync", path)
 }
 
 /// Replaces `path` with `bytes`, durably and atomically.
@@ -81,8 +91,14 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 /// The temporary sibling is `.NAME.PID.tmp`; [`is_temporary_sibling`] knows it, so that what a
 /// crash leaves can be told from what people put there.
 pub fn atomic_replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let name = path
+        .file_name()
+        .unwrap_or(OsStr::new("file"))
+        .to_string_lossy();
     let temporary = parent.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {
         let mut file = File::create(&temporary).at("create", &temporary)?;
@@ -130,20 +146,27 @@ pub fn allocated_tree(root: &Path) -> Result<u64> {
 
 /// [`allocated_tree`] for several trees that may share inodes: `seen` holds (device, inode) of
 /// the files with more than one link that were counted before.
-pub fn allocated_tree_once(
-    root: &Path,
-    seen: &mut hashbrown::HashSet<(u64, u64)>,
-) -> Result<u64> {
+pub fn allocated_tree_once(root: &Path, seen: &mut hashbrown::HashSet<(u64, u64)>) -> Result<u64> {
     let mut total = 0;
     for entry in walkdir::WalkDir::new(root).follow_links(false) {
         let entry = match entry {
             Ok(entry) => entry,
-            Err(error) if error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+            Err(error)
+                if error
+                    .io_error()
+                    .is_some_and(|e| e.kind() == io::ErrorKind::NotFound) =>
+            {
                 continue;
             }
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_path_buf();
-                return Err(Error::new("read", path, error.into_io_error().unwrap_or_else(|| io::Error::other("file system loop"))));
+                return Err(Error::new(
+                    "read",
+                    path,
+                    error
+                        .into_io_error()
+                        .unwrap_or_else(|| io::Error::other("file system loop")),
+                ));
             }
         };
         let metadata = match entry.path().symlink_metadata() {
@@ -186,7 +209,9 @@ pub fn remove_tree(root: &Path) -> Result<()> {
             let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700));
         }
     }
-    fs::remove_dir_all(root).or_else(|e| if not_found(&e) { Ok(()) } else { Err(e) }).at("remove", root)
+    fs::remove_dir_all(root)
+        .or_else(|e| if not_found(&e) { Ok(()) } else { Err(e) })
+        .at("remove", root)
 }
 
 /// Opens the directory `path` for use as a base of `*at` calls.
@@ -201,18 +226,46 @@ pub fn open_dir(path: &Path) -> Result<OwnedFd> {
 
 /// Opens `path` below `dir`, refusing (`EXDEV`, `ELOOP`) to leave it by `..`, an absolute name or
 /// any symbolic link on the way. See openat2(2), `RESOLVE_BENEATH`.
-pub fn open_beneath(dir: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+pub fn open_beneath(
+    dir: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd> {
     let path = path.as_ref();
-    openat2(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS)
+    openat2(
+        dir,
+        path,
+        flags,
+        mode,
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
 }
 
 /// Opens `path` as a process would whose root is `dir`: absolute links and `..` stay inside.
 /// See openat2(2), `RESOLVE_IN_ROOT`.
-pub fn open_in_root(dir: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
-    openat2(dir, path.as_ref(), flags, mode, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+pub fn open_in_root(
+    dir: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd> {
+    openat2(
+        dir,
+        path.as_ref(),
+        flags,
+        mode,
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
 }
 
-fn openat2(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode, resolve: ResolveFlags) -> Result<OwnedFd> {
+fn openat2(
+    dir: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd> {
     // The kernel answers EAGAIN when something was renamed during a scoped walk; that is not an
     // answer about the path, so ask again.
     loop {
@@ -289,7 +342,10 @@ mod tests {
         std::os::unix::fs::symlink("../secret", root.join("link")).unwrap();
         let fd = open_dir(&root).unwrap();
         for path in ["../secret", "/etc/passwd", "link"] {
-            assert!(open_beneath(&fd, path, OFlags::RDONLY, Mode::empty()).is_err(), "{path}");
+            assert!(
+                open_beneath(&fd, path, OFlags::RDONLY, Mode::empty()).is_err(),
+                "{path}"
+            );
         }
     }
 

@@ -1,4 +1,7 @@
-//! rstore: builds container images without a daemon, and cleans up after itself.
+//! rstore builds container images without a daemon, keeps them in one OCI image layout, and cleans
+//! up after itself.
+pub mod catalog;
 pub mod fsutil;
+pub mod layout;
 pub mod lock;
 pub mod oci;

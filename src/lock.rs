@@ -33,7 +33,10 @@ impl FileLock {
     pub fn exclusive(path: &Path) -> Result<FileLock> {
         let file = open(path, true)?;
         FileExt::lock(&file).at("lock", path)?;
-        Ok(FileLock { file, path: path.to_path_buf() })
+        Ok(FileLock {
+            file,
+            path: path.to_path_buf(),
+        })
     }
 
     /// Takes `path` exclusively if nobody holds it; creates the file. `None`: somebody does.
@@ -49,7 +52,10 @@ impl FileLock {
 
     fn try_on(file: File, path: &Path) -> Result<Option<FileLock>> {
         match FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(FileLock { file, path: path.to_path_buf() })),
+            Ok(()) => Ok(Some(FileLock {
+                file,
+                path: path.to_path_buf(),
+            })),
             Err(fs4::TryLockError::WouldBlock) => Ok(None),
             Err(fs4::TryLockError::Error(error)) if error.kind() == ErrorKind::WouldBlock => {
                 Ok(None)
@@ -70,7 +76,13 @@ impl FileLock {
 }
 
 fn open(path: &Path, create: bool) -> Result<File> {
-    OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path).at("open", path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .open(path)
+        .at("open", path)
 }
 
 #[cfg(test)]
@@ -91,7 +103,11 @@ mod tests {
     fn a_missing_file_is_not_created_by_the_existing_form() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gone");
-        assert!(FileLock::try_exclusive_existing(&path).unwrap_err().is_not_found());
+        assert!(
+            FileLock::try_exclusive_existing(&path)
+                .unwrap_err()
+                .is_not_found()
+        );
         assert!(!path.exists());
     }
 }

@@ -162,7 +162,10 @@ impl ImageConfig {
             variant: platform.variant.clone(),
             os: platform.os.clone(),
             config: RunConfig::default(),
-            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() },
+            rootfs: RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: Vec::new(),
+            },
             history: Vec::new(),
             other: Map::new(),
         }
@@ -170,8 +173,10 @@ impl ImageConfig {
 
     /// Reads a config document.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, super::document::Error> {
-        serde_json::from_slice(bytes)
-            .map_err(|source| super::document::Error::Json { what: "image config", source })
+        serde_json::from_slice(bytes).map_err(|source| super::document::Error::Json {
+            what: "image config",
+            source,
+        })
     }
 
     /// The document's bytes; the same value always gives the same ones.
@@ -199,9 +204,16 @@ impl ImageConfig {
 
     /// The step that made each layer: `created_by` of the history entries that have one.
     pub fn layer_steps(&self) -> Vec<Option<&str>> {
-        let mut steps =
-            self.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created_by.as_deref());
-        self.rootfs.diff_ids.iter().map(|_| steps.next().flatten()).collect()
+        let mut steps = self
+            .history
+            .iter()
+            .filter(|entry| !entry.empty_layer)
+            .map(|entry| entry.created_by.as_deref());
+        self.rootfs
+            .diff_ids
+            .iter()
+            .map(|_| steps.next().flatten())
+            .collect()
     }
 }
 

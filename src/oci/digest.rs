@@ -94,8 +94,12 @@ impl FromStr for Digest {
             Some((algorithm, encoded))
                 if !algorithm.is_empty()
                     && encoded.len() >= 32
-                    && algorithm.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._-".contains(&b))
-                    && encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"=_-".contains(&b)) =>
+                    && algorithm
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"+._-".contains(&b))
+                    && encoded
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"=_-".contains(&b)) =>
             {
                 Err(ParseDigestError::Algorithm(text.to_owned()))
             }
@@ -168,7 +172,10 @@ pub struct HashReader<R> {
 impl<R: Read> HashReader<R> {
     /// A reader of `inner` that hashes.
     pub fn new(inner: R) -> HashReader<R> {
-        HashReader { inner, hasher: Hasher::new() }
+        HashReader {
+            inner,
+            hasher: Hasher::new(),
+        }
     }
 
     /// The hasher, and the reader behind it.
@@ -194,7 +201,10 @@ pub struct HashWriter<W> {
 impl<W: Write> HashWriter<W> {
     /// A writer to `inner` that hashes.
     pub fn new(inner: W) -> HashWriter<W> {
-        HashWriter { inner, hasher: Hasher::new() }
+        HashWriter {
+            inner,
+            hasher: Hasher::new(),
+        }
     }
 
     /// The hasher, and the writer behind it.
@@ -243,11 +253,24 @@ mod tests {
     #[test]
     fn what_is_not_a_sha256_is_refused_with_the_reason() {
         let upper = EMPTY.to_uppercase().replace("SHA256", "sha256");
-        for text in ["", "sha256:", "sha256:e3b0", upper.as_str(), "e3b0c442", "sha256:../../etc/passwd"] {
-            assert!(matches!(text.parse::<Digest>(), Err(ParseDigestError::Malformed(_))), "{text}");
+        for text in [
+            "",
+            "sha256:",
+            "sha256:e3b0",
+            upper.as_str(),
+            "e3b0c442",
+            "sha256:../../etc/passwd",
+        ] {
+            assert!(
+                matches!(text.parse::<Digest>(), Err(ParseDigestError::Malformed(_))),
+                "{text}"
+            );
         }
         let sha512 = format!("sha512:{}", "ab".repeat(64));
-        assert!(matches!(sha512.parse::<Digest>(), Err(ParseDigestError::Algorithm(_))));
+        assert!(matches!(
+            sha512.parse::<Digest>(),
+            Err(ParseDigestError::Algorithm(_))
+        ));
     }
 
     #[test]
@@ -255,6 +278,9 @@ mod tests {
         let a = Digest::of(b"a");
         let b = Digest::of(b"b");
         assert_eq!(chain_id(None, &a), a);
-        assert_eq!(chain_id(Some(&a), &b), Digest::of(format!("{a} {b}").as_bytes()));
+        assert_eq!(
+            chain_id(Some(&a), &b),
+            Digest::of(format!("{a} {b}").as_bytes())
+        );
     }
 }

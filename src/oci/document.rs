@@ -242,7 +242,12 @@ pub fn parse(bytes: &[u8], media_type: &str) -> Result<Document, Error> {
     let known = media::is_manifest(media_type) || media::is_index(media_type);
     let shape: Shape = match serde_json::from_slice(bytes) {
         Ok(shape) => shape,
-        Err(source) if known => return Err(Error::Json { what: "document", source }),
+        Err(source) if known => {
+            return Err(Error::Json {
+                what: "document",
+                source,
+            });
+        }
         Err(_) => return Ok(generic(bytes)),
     };
     if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
@@ -257,7 +262,9 @@ pub fn parse(bytes: &[u8], media_type: &str) -> Result<Document, Error> {
         )));
     }
     let told = if own.is_empty() { media_type } else { own };
-    if media::is_manifest(told) || (told.is_empty() && shape.layers.is_some() && shape.config.is_some()) {
+    if media::is_manifest(told)
+        || (told.is_empty() && shape.layers.is_some() && shape.config.is_some())
+    {
         manifest(bytes).map(|m| Document::Manifest(Box::new(m)))
     } else if media::is_index(told) || (told.is_empty() && shape.manifests.is_some()) {
         index(bytes).map(Document::Index)
@@ -268,16 +275,20 @@ pub fn parse(bytes: &[u8], media_type: &str) -> Result<Document, Error> {
 
 /// Reads `bytes` as an image manifest.
 pub fn manifest(bytes: &[u8]) -> Result<Manifest, Error> {
-    let manifest: Manifest = serde_json::from_slice(bytes)
-        .map_err(|source| Error::Json { what: "image manifest", source })?;
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|source| Error::Json {
+        what: "image manifest",
+        source,
+    })?;
     version(manifest.schema_version, "image manifest")?;
     Ok(manifest)
 }
 
 /// Reads `bytes` as an image index.
 pub fn index(bytes: &[u8]) -> Result<Index, Error> {
-    let index: Index = serde_json::from_slice(bytes)
-        .map_err(|source| Error::Json { what: "image index", source })?;
+    let index: Index = serde_json::from_slice(bytes).map_err(|source| Error::Json {
+        what: "image index",
+        source,
+    })?;
     version(index.schema_version, "image index")?;
     Ok(index)
 }
@@ -286,7 +297,10 @@ fn version(version: u32, what: &'static str) -> Result<(), Error> {
     if version == 2 {
         return Ok(());
     }
-    Err(Error::Invalid { what, why: format!("schemaVersion is {version}, and must be 2") })
+    Err(Error::Invalid {
+        what,
+        why: format!("schemaVersion is {version}, and must be 2"),
+    })
 }
 
 fn generic(bytes: &[u8]) -> Document {
@@ -309,7 +323,9 @@ fn descriptors(value: &Value, found: &mut Vec<Descriptor>) {
                     found.push(descriptor);
                 }
             }
-            members.values().for_each(|member| descriptors(member, found));
+            members
+                .values()
+                .for_each(|member| descriptors(member, found));
         }
         Value::Array(items) => items.iter().for_each(|item| descriptors(item, found)),
         _ => {}
@@ -319,17 +335,30 @@ fn descriptors(value: &Value, found: &mut Vec<Descriptor>) {
 impl Document {
     /// What it points at, in order.
     pub fn links(&self) -> Vec<Link> {
-        let link = |role, target: &Descriptor| Link { role, target: target.clone() };
+        let link = |role, target: &Descriptor| Link {
+            role,
+            target: target.clone(),
+        };
         match self {
             Document::Manifest(manifest) => std::iter::once(link(Role::Config, &manifest.config))
                 .chain(manifest.layers.iter().map(|layer| link(Role::Layer, layer)))
-                .chain(manifest.subject.iter().map(|subject| link(Role::Subject, subject)))
+                .chain(
+                    manifest
+                        .subject
+                        .iter()
+                        .map(|subject| link(Role::Subject, subject)),
+                )
                 .collect(),
             Document::Index(index) => index
                 .manifests
                 .iter()
                 .map(|child| link(Role::Child, child))
-                .chain(index.subject.iter().map(|subject| link(Role::Subject, subject)))
+                .chain(
+                    index
+                        .subject
+                        .iter()
+                        .map(|subject| link(Role::Subject, subject)),
+                )
                 .collect(),
             Document::Other(found) => found.iter().map(|d| link(Role::Other, d)).collect(),
             Document::Leaf => Vec::new(),
@@ -346,41 +375,76 @@ mod tests {
     fn manifest_text(extra: &str) -> String {
         format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{D}","size":2}},"layers":[{{"mediaType":"{}","digest":"{D}","size":3}}]{extra}}}"#,
-            media::MANIFEST, media::CONFIG, media::LAYER_GZIP
+            media::MANIFEST,
+            media::CONFIG,
+            media::LAYER_GZIP
         )
     }
 
     #[test]
     fn a_manifest_links_to_config_layers_and_subject() {
-        let text = manifest_text(&format!(r#","subject":{{"mediaType":"{}","digest":"{D}","size":9}}"#, media::MANIFEST));
-        let roles: Vec<Role> =
-            parse(text.as_bytes(), media::MANIFEST).unwrap().links().iter().map(|l| l.role).collect();
+        let text = manifest_text(&format!(
+            r#","subject":{{"mediaType":"{}","digest":"{D}","size":9}}"#,
+            media::MANIFEST
+        ));
+        let roles: Vec<Role> = parse(text.as_bytes(), media::MANIFEST)
+            .unwrap()
+            .links()
+            .iter()
+            .map(|l| l.role)
+            .collect();
         assert_eq!(roles, [Role::Config, Role::Layer, Role::Subject]);
     }
 
     #[test]
     fn a_document_that_is_both_manifest_and_index_is_refused() {
         let text = manifest_text(r#","manifests":[]"#);
-        assert!(matches!(parse(text.as_bytes(), media::MANIFEST), Err(Error::Ambiguous(_))));
-        assert!(matches!(parse(text.as_bytes(), ""), Err(Error::Ambiguous(_))));
+        assert!(matches!(
+            parse(text.as_bytes(), media::MANIFEST),
+            Err(Error::Ambiguous(_))
+        ));
+        assert!(matches!(
+            parse(text.as_bytes(), ""),
+            Err(Error::Ambiguous(_))
+        ));
     }
 
     #[test]
     fn a_descriptor_and_a_document_must_agree() {
         let text = manifest_text("");
-        assert!(matches!(parse(text.as_bytes(), media::INDEX), Err(Error::Ambiguous(_))));
+        assert!(matches!(
+            parse(text.as_bytes(), media::INDEX),
+            Err(Error::Ambiguous(_))
+        ));
     }
 
     #[test]
     fn an_unknown_document_is_followed_by_every_descriptor_in_it() {
-        let text = format!(r#"{{"mediaType":"application/x.new","deep":[{{"blob":{{"digest":"{D}","size":1,"mediaType":"a/b"}}}}]}}"#);
-        assert_eq!(parse(text.as_bytes(), "application/x.new").unwrap().links().len(), 1);
-        assert_eq!(parse(b"\x7fELF", "application/octet-stream").unwrap(), Document::Leaf);
+        let text = format!(
+            r#"{{"mediaType":"application/x.new","deep":[{{"blob":{{"digest":"{D}","size":1,"mediaType":"a/b"}}}}]}}"#
+        );
+        assert_eq!(
+            parse(text.as_bytes(), "application/x.new")
+                .unwrap()
+                .links()
+                .len(),
+            1
+        );
+        assert_eq!(
+            parse(b"\x7fELF", "application/octet-stream").unwrap(),
+            Document::Leaf
+        );
     }
 
     #[test]
     fn a_known_type_that_cannot_be_read_is_an_error_and_not_a_leaf() {
-        for bad in ["", "{", "[]", r#"{"schemaVersion":1}"#, r#"{"schemaVersion":2,"config":7}"#] {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            r#"{"schemaVersion":1}"#,
+            r#"{"schemaVersion":2,"config":7}"#,
+        ] {
             assert!(parse(bad.as_bytes(), media::MANIFEST).is_err(), "{bad}");
         }
     }

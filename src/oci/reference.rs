@@ -44,14 +44,22 @@ impl FromStr for Reference {
     type Err = ParseReferenceError;
 
     fn from_str(text: &str) -> Result<Reference, ParseReferenceError> {
-        let fail = |why: &str| ParseReferenceError { text: text.to_owned(), why: why.to_owned() };
+        let fail = |why: &str| ParseReferenceError {
+            text: text.to_owned(),
+            why: why.to_owned(),
+        };
         if text.is_empty() {
             return Err(fail("it is empty"));
         }
         let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => {
-                (name, Some(digest.parse::<Digest>().map_err(|error| fail(&error.to_string()))?))
-            }
+            Some((name, digest)) => (
+                name,
+                Some(
+                    digest
+                        .parse::<Digest>()
+                        .map_err(|error| fail(&error.to_string()))?,
+                ),
+            ),
             None => (text, None),
         };
         let (name, tag) = match name.rsplit_once(':') {
@@ -60,25 +68,36 @@ impl FromStr for Reference {
         };
         if let Some(tag) = tag {
             if !is_tag(tag) {
-                return Err(fail("a tag is 1 to 128 of letters, digits, '_', '.', '-', and starts with none of the last two"));
+                return Err(fail(
+                    "a tag is 1 to 128 of letters, digits, '_', '.', '-', and starts with none of the last two",
+                ));
             }
         }
         let (domain, path) = split_domain(name);
         if !is_domain(&domain) {
-            return Err(fail("the registry is not a host name with an optional port"));
+            return Err(fail(
+                "the registry is not a host name with an optional port",
+            ));
         }
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(fail("a repository is lower case"));
         }
         if !path.split('/').all(is_component) {
-            return Err(fail("a repository is made of lower-case letters and digits, separated by '.', '_', '__', '-' or '/'"));
+            return Err(fail(
+                "a repository is made of lower-case letters and digits, separated by '.', '_', '__', '-' or '/'",
+            ));
         }
         let tag = match (tag, &digest) {
             (Some(tag), _) => Some(tag.to_owned()),
             (None, None) => Some("latest".to_owned()),
             (None, Some(_)) => None,
         };
-        Ok(Reference { domain, path, tag, digest })
+        Ok(Reference {
+            domain,
+            path,
+            tag,
+            digest,
+        })
     }
 }
 
@@ -93,7 +112,11 @@ fn split_domain(name: &str) -> (String, String) {
         }
         _ => (DEFAULT_DOMAIN, name),
     };
-    let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
+    let domain = if domain == "index.docker.io" {
+        DEFAULT_DOMAIN
+    } else {
+        domain
+    };
     if domain == DEFAULT_DOMAIN && !path.contains('/') {
         return (domain.to_owned(), format!("{OFFICIAL}{path}"));
     }
@@ -117,10 +140,16 @@ fn is_domain(domain: &str) -> bool {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     });
     let port = port.is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
-    port && (plain || (bracketed && host.bytes().all(|b| b.is_ascii_hexdigit() || b"[]:".contains(&b))))
+    port && (plain
+        || (bracketed
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() || b"[]:".contains(&b))))
 }
 
 fn is_component(component: &str) -> bool {
@@ -197,16 +226,39 @@ mod tests {
     fn names_normalise_as_dockers_do() {
         for (text, familiar, full) in [
             ("app", "app:latest", "docker.io/library/app:latest"),
-            ("docker.io/library/alpine:3", "alpine:3", "docker.io/library/alpine:3"),
-            ("index.docker.io/alpine", "alpine:latest", "docker.io/library/alpine:latest"),
+            (
+                "docker.io/library/alpine:3",
+                "alpine:3",
+                "docker.io/library/alpine:3",
+            ),
+            (
+                "index.docker.io/alpine",
+                "alpine:latest",
+                "docker.io/library/alpine:latest",
+            ),
             ("user/app:1.2", "user/app:1.2", "docker.io/user/app:1.2"),
-            ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
-            ("127.0.0.1:5000/x/y:t", "127.0.0.1:5000/x/y:t", "127.0.0.1:5000/x/y:t"),
-            ("registry.example/x__y/z-w", "registry.example/x__y/z-w:latest", "registry.example/x__y/z-w:latest"),
+            (
+                "localhost/app",
+                "localhost/app:latest",
+                "localhost/app:latest",
+            ),
+            (
+                "127.0.0.1:5000/x/y:t",
+                "127.0.0.1:5000/x/y:t",
+                "127.0.0.1:5000/x/y:t",
+            ),
+            (
+                "registry.example/x__y/z-w",
+                "registry.example/x__y/z-w:latest",
+                "registry.example/x__y/z-w:latest",
+            ),
             ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
         ] {
             let reference: Reference = text.parse().unwrap();
-            assert_eq!((reference.familiar().as_str(), reference.full().as_str()), (familiar, full));
+            assert_eq!(
+                (reference.familiar().as_str(), reference.full().as_str()),
+                (familiar, full)
+            );
         }
     }
 
@@ -220,7 +272,21 @@ mod tests {
 
     #[test]
     fn bad_names_are_refused_with_the_reason() {
-        for text in ["", "App", "a b", "a:", "a:-x", "/a", "a/", "a//b", "a..b", "-a/b", "a@sha256:1", "ex.ample:port/a", "a___b"] {
+        for text in [
+            "",
+            "App",
+            "a b",
+            "a:",
+            "a:-x",
+            "/a",
+            "a/",
+            "a//b",
+            "a..b",
+            "-a/b",
+            "a@sha256:1",
+            "ex.ample:port/a",
+            "a___b",
+        ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,475 @@
+//! Blobs and the edges between them.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Millis, Reader, SqlResult, Writer};
+use crate::oci::Digest;
+use crate::oci::document::Role;
+
+/// The number of a blob in the catalog: it only grows, and is never used twice.
+pub type BlobId = i64;
+
+/// What a blob is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum BlobKind {
+    /// Not looked at, or nothing known.
+    Unknown = 0,
+    /// An image index.
+    Index = 1,
+    /// A manifest, of an image or an artifact.
+    Manifest = 2,
+    /// A config.
+    Config = 3,
+    /// A layer.
+    Layer = 4,
+    /// A document of an unknown type, or what one points at.
+    Other = 5,
+}
+
+impl BlobKind {
+    /// The kind with this number.
+    pub fn from_number(number: i64) -> BlobKind {
+        match number {
+            1 => BlobKind::Index,
+            2 => BlobKind::Manifest,
+            3 => BlobKind::Config,
+            4 => BlobKind::Layer,
+            5 => BlobKind::Other,
+            _ => BlobKind::Unknown,
+        }
+    }
+}
+
+/// A row of `blob`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobRow {
+    /// Its number.
+    pub id: BlobId,
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes; of an absent blob, what a descriptor claims.
+    pub size: u64,
+    /// Bytes that the file system allocated.
+    pub allocated: u64,
+    /// What it is.
+    pub kind: BlobKind,
+    /// Whether there is a file.
+    pub present: bool,
+    /// Whether an rstore wrote it.
+    pub ours: bool,
+    /// Empty once it is known to be on the disk; else the boot under which it was written.
+    pub boot: String,
+    /// Why it cannot be understood.
+    pub damage: Option<String>,
+    /// When the catalog first heard of it.
+    pub first_seen: Millis,
+    /// When it was last used.
+    pub last_used: Millis,
+    /// When a prune condemned it.
+    pub condemned: Option<Millis>,
+}
+
+/// What is needed to record a blob that is, or is about to be, on the disk.
+#[derive(Debug, Clone, Copy)]
+pub struct NewBlob<'a> {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes that the file system allocated.
+    pub allocated: u64,
+    /// What it is.
+    pub kind: BlobKind,
+    /// Its media type, where known.
+    pub media_type: &'a str,
+    /// Whether an rstore wrote it.
+    pub ours: bool,
+    /// The boot under which it was written and not yet fsynced; empty: it is on the disk.
+    pub boot: &'a str,
+}
+
+/// One link between blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// The document.
+    pub source: BlobId,
+    /// What it points at.
+    pub target: BlobId,
+    /// How.
+    pub role: Role,
+}
+
+const COLUMNS: &str = "id, digest, size, allocated, kind, present, ours, boot, damage, first_seen, last_used, condemned";
+
+fn blob_row(row: &Row) -> SqlResult<BlobRow> {
+    Ok(BlobRow {
+        id: row.get(0)?,
+        digest: digest_column(row, 1)?,
+        size: row.get::<_, i64>(2)? as u64,
+        allocated: row.get::<_, i64>(3)? as u64,
+        kind: BlobKind::from_number(row.get(4)?),
+        present: row.get(5)?,
+        ours: row.get(6)?,
+        boot: row.get(7)?,
+        damage: row.get(8)?,
+        first_seen: row.get(9)?,
+        last_used: row.get(10)?,
+        condemned: row.get(11)?,
+    })
+}
+
+/// The digest in column `index`.
+pub(super) fn digest_column(row: &Row, index: usize) -> SqlResult<Digest> {
+    let bytes: [u8; 32] = row.get(index)?;
+    Ok(Digest::from_bytes(bytes))
+}
+
+impl Reader<'_> {
+    /// The row of a digest.
+    pub fn blob(&self, digest: &Digest) -> SqlResult<Option<BlobRow>> {
+        self.connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM blob WHERE digest = ?1"))?
+            .query_row([digest.as_bytes()], blob_row)
+            .optional()
+    }
+
+    /// The row with a number.
+    pub fn blob_by_id(&self, id: BlobId) -> SqlResult<Option<BlobRow>> {
+        self.connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM blob WHERE id = ?1"))?
+            .query_row([id], blob_row)
+            .optional()
+    }
+
+    /// Every blob, by number.
+    pub fn each_blob(&self, mut each: impl FnMut(BlobRow)) -> SqlResult<()> {
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM blob ORDER BY id"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(blob_row(row)?);
+        }
+        Ok(())
+    }
+
+    /// Every edge whose number is above `after`, sources in order of their edges' numbers.
+    pub fn each_edge_after(&self, after: i64, mut each: impl FnMut(Edge)) -> SqlResult<()> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT source, target, role FROM edge WHERE id > ?1 ORDER BY id")?;
+        let mut rows = statement.query([after])?;
+        while let Some(row) = rows.next()? {
+            let role = Role::from_number(row.get(2)?).unwrap_or(Role::Other);
+            each(Edge {
+                source: row.get(0)?,
+                target: row.get(1)?,
+                role,
+            });
+        }
+        Ok(())
+    }
+
+    /// Where a document points, in its own order.
+    pub fn edges_from(&self, source: BlobId) -> SqlResult<Vec<Edge>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT source, target, role FROM edge WHERE source = ?1 ORDER BY place, role",
+        )?;
+        statement
+            .query_map([source], |row| {
+                let role = Role::from_number(row.get(2)?).unwrap_or(Role::Other);
+                Ok(Edge {
+                    source: row.get(0)?,
+                    target: row.get(1)?,
+                    role,
+                })
+            })?
+            .collect()
+    }
+
+    /// The largest number used so far in `blob`, `edge`, `lease_pin` and `pin`: what is newer than
+    /// a moment has larger ones.
+    pub fn high_water(&self) -> SqlResult<HighWater> {
+        let last = |table: &str| {
+            self.connection
+                .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?
+                .query_row([table], |row| row.get(0))
+                .optional()
+                .map(|n| n.unwrap_or(0))
+        };
+        Ok(HighWater {
+            blob: last("blob")?,
+            edge: last("edge")?,
+            lease_pin: last("lease_pin")?,
+            pin: last("pin")?,
+            snapshot: last("snapshot")?,
+        })
+    }
+
+    /// Blobs that are condemned, documents before what they point at, at most `limit`.
+    pub fn condemned_blobs(&self, limit: usize) -> SqlResult<Vec<BlobRow>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM blob WHERE condemned IS NOT NULL
+             ORDER BY CASE kind WHEN 1 THEN 0 WHEN 2 THEN 1 WHEN 5 THEN 2 WHEN 3 THEN 3 ELSE 4 END, id
+             LIMIT ?1"
+        ))?;
+        statement.query_map([limit as i64], blob_row)?.collect()
+    }
+}
+
+/// The numbers of the newest rows at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HighWater {
+    /// Of `blob`.
+    pub blob: i64,
+    /// Of `edge`.
+    pub edge: i64,
+    /// Of `lease_pin`.
+    pub lease_pin: i64,
+    /// Of `pin`.
+    pub pin: i64,
+    /// Of `snapshot`.
+    pub snapshot: i64,
+}
+
+impl Writer<'_> {
+    /// Records that a blob is on the disk, or is about to be renamed there by the caller, who
+    /// holds a lease. A condemned one is rescued; what is known of it is kept where `new` knows
+    /// less.
+    pub fn put_blob(&self, new: NewBlob, now: Millis) -> SqlResult<BlobId> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO blob (digest, size, allocated, kind, media_type, present, ours, boot, first_seen, last_used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?8)
+                 ON CONFLICT (digest) DO UPDATE SET
+                     size = excluded.size,
+                     allocated = excluded.allocated,
+                     kind = CASE WHEN excluded.kind = 0 THEN kind ELSE excluded.kind END,
+                     media_type = CASE WHEN excluded.media_type = '' THEN media_type ELSE excluded.media_type END,
+                     ours = max(ours, excluded.ours),
+                     boot = CASE WHEN present AND condemned IS NULL THEN boot ELSE excluded.boot END,
+                     present = 1,
+                     damage = NULL,
+                     last_used = max(last_used, excluded.last_used),
+                     condemned = NULL
+                 RETURNING id",
+            )?
+            .query_row(
+                params![
+                    new.digest.as_bytes(),
+                    new.size as i64,
+                    new.allocated as i64,
+                    new.kind as i64,
+                    new.media_type,
+                    new.ours,
+                    new.boot,
+                    now
+                ],
+                |row| row.get(0),
+            )
+    }
+
+    /// The number of a digest that some document points at, whether or not there is a file.
+    pub fn refer_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        kind: BlobKind,
+        media_type: &str,
+        now: Millis,
+    ) -> SqlResult<BlobId> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO blob (digest, size, kind, media_type, present, ours, first_seen, last_used)
+                 VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?5)
+                 ON CONFLICT (digest) DO UPDATE SET
+                     kind = CASE WHEN kind = 0 THEN excluded.kind ELSE kind END,
+                     media_type = CASE WHEN media_type = '' THEN excluded.media_type ELSE media_type END
+                 RETURNING id",
+            )?
+            .query_row(params![digest.as_bytes(), size as i64, kind as i64, media_type, now], |row| {
+                row.get(0)
+            })
+    }
+
+    /// Sets where a document points, in its own order, replacing what was known.
+    pub fn put_edges(&self, source: BlobId, targets: &[(BlobId, Role)]) -> SqlResult<()> {
+        let known: Vec<(BlobId, Role)> = self
+            .edges_from(source)?
+            .iter()
+            .map(|edge| (edge.target, edge.role))
+            .collect();
+        if known == targets {
+            return Ok(());
+        }
+        self.connection
+            .prepare_cached("DELETE FROM edge WHERE source = ?1")?
+            .execute([source])?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO edge (source, target, role, place) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        for (place, (target, role)) in targets.iter().enumerate() {
+            insert.execute(params![source, target, *role as i64, place as i64])?;
+        }
+        Ok(())
+    }
+
+    /// Says what a blob is.
+    pub fn set_kind(&self, id: BlobId, kind: BlobKind) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE blob SET kind = ?2 WHERE id = ?1")?
+            .execute(params![id, kind as i64])
+            .map(drop)
+    }
+
+    /// Says that a document cannot be understood, and why; `None` takes it back.
+    pub fn set_damage(&self, id: BlobId, damage: Option<&str>) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE blob SET damage = ?2 WHERE id = ?1")?
+            .execute(params![id, damage])
+            .map(drop)
+    }
+
+    /// Says that there is no file.
+    pub fn set_absent(&self, id: BlobId) -> SqlResult<()> {
+        self.connection
+            .prepare_cached(
+                "UPDATE blob SET present = 0, allocated = 0, condemned = NULL WHERE id = ?1",
+            )?
+            .execute([id])
+            .map(drop)
+    }
+
+    /// Says that a blob's bytes are on the disk.
+    pub fn set_durable(&self, id: BlobId) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE blob SET boot = '' WHERE id = ?1")?
+            .execute([id])
+            .map(drop)
+    }
+
+    /// Condemns a blob: its document rows go at once, so that nothing finds it any more; its file
+    /// goes in a sweep, unless a writer rescues it first.
+    pub fn condemn_blob(&self, id: BlobId, now: Millis) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE blob SET condemned = ?2 WHERE id = ?1 AND condemned IS NULL")?
+            .execute(params![id, now])?;
+        self.forget_document(id)
+    }
+
+    /// Forgets what a document said: edges, image, links, cache records that lead to it.
+    pub fn forget_document(&self, id: BlobId) -> SqlResult<()> {
+        for statement in [
+            "DELETE FROM edge WHERE source = ?1",
+            "DELETE FROM image WHERE manifest = ?1",
+            "DELETE FROM stage_link WHERE image = ?1",
+            "DELETE FROM cache_record WHERE image = ?1",
+        ] {
+            self.connection.prepare_cached(statement)?.execute([id])?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a swept blob, unless a surviving row still points at its digest; then it stays as
+    /// absent.
+    pub fn forget_blob(&self, id: BlobId) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("DELETE FROM layer WHERE blob = ?1")?
+            .execute([id])?;
+        self.connection
+            .prepare_cached("DELETE FROM blob WHERE id = ?1")?
+            .execute([id])
+            .map(drop)
+    }
+
+    /// Marks blobs as used now.
+    pub fn touch_blob(&self, id: BlobId, now: Millis) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE blob SET last_used = max(last_used, ?2) WHERE id = ?1")?
+            .execute(params![id, now])
+            .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Error, tests::temporary};
+    use super::*;
+
+    fn new(digest: Digest) -> NewBlob<'static> {
+        NewBlob {
+            digest,
+            size: 3,
+            allocated: 4096,
+            kind: BlobKind::Layer,
+            media_type: "",
+            ours: true,
+            boot: "boot",
+        }
+    }
+
+    #[test]
+    fn putting_a_condemned_blob_rescues_it() {
+        let (_dir, catalog) = temporary();
+        let digest = Digest::of(b"x");
+        catalog
+            .write::<_, Error>(|tx| {
+                let id = tx.put_blob(new(digest), 1)?;
+                tx.condemn_blob(id, 2)?;
+                assert_eq!(tx.condemned_blobs(10)?.len(), 1);
+                assert_eq!(tx.put_blob(new(digest), 3)?, id);
+                assert!(tx.condemned_blobs(10)?.is_empty());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_referred_blob_becomes_present_under_the_same_number() {
+        let (_dir, catalog) = temporary();
+        let digest = Digest::of(b"x");
+        catalog
+            .write::<_, Error>(|tx| {
+                let id = tx.refer_blob(&digest, 3, BlobKind::Config, "", 1)?;
+                assert!(!tx.blob(&digest)?.unwrap().present);
+                assert_eq!(
+                    tx.put_blob(
+                        NewBlob {
+                            kind: BlobKind::Unknown,
+                            ..new(digest)
+                        },
+                        2
+                    )?,
+                    id
+                );
+                let row = tx.blob(&digest)?.unwrap();
+                assert!(row.present && row.kind == BlobKind::Config);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn edges_keep_their_order_and_are_not_rewritten_for_nothing() {
+        let (_dir, catalog) = temporary();
+        catalog
+            .write::<_, Error>(|tx| {
+                let targets = [
+                    (7, Role::Config),
+                    (9, Role::Layer),
+                    (8, Role::Layer),
+                    (9, Role::Layer),
+                ];
+                tx.put_edges(1, &targets)?;
+                let mark = tx.high_water()?.edge;
+                tx.put_edges(1, &targets)?;
+                assert_eq!(tx.high_water()?.edge, mark);
+                let order: Vec<i64> = tx.edges_from(1)?.iter().map(|e| e.target).collect();
+                assert_eq!(order, [7, 9, 8, 9]);
+                Ok(())
+            })
+            .unwrap();
+    }
+}

@@ -1,0 +1,210 @@
+//! Images (manifests, with what lists show of them), their parents and stages, and layers.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::blob::{BlobId, digest_column};
+use super::{Millis, Reader, SqlResult, Writer};
+use crate::oci::Digest;
+
+/// A row of `image`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRow {
+    /// The manifest.
+    pub manifest: BlobId,
+    /// The config; its digest is the image's ID.
+    pub config: BlobId,
+    /// The image that the step started from; the blob may be gone.
+    pub parent: Option<BlobId>,
+    /// The instruction that made it.
+    pub step: Option<String>,
+    /// `created` of the config: for display, never for age.
+    pub created: Option<Millis>,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// Bytes of manifest, config and layers as stored.
+    pub size: u64,
+    /// The config's labels, a JSON object.
+    pub labels: String,
+    /// When the catalog first saw it.
+    pub first_seen: Millis,
+    /// When it was last built on, tagged or taken from the cache.
+    pub last_used: Millis,
+}
+
+/// What is known of a layer besides its blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerRow {
+    /// The blob.
+    pub blob: BlobId,
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Bytes of the uncompressed tar, where it has been read.
+    pub unpacked: Option<u64>,
+    /// The step of the first image that was seen with it.
+    pub created_by: Option<String>,
+}
+
+const COLUMNS: &str =
+    "manifest, config, parent, step, created, platform, size, labels, first_seen, last_used";
+
+fn image_row(row: &Row) -> SqlResult<ImageRow> {
+    Ok(ImageRow {
+        manifest: row.get(0)?,
+        config: row.get(1)?,
+        parent: row.get(2)?,
+        step: row.get(3)?,
+        created: row.get(4)?,
+        platform: row.get(5)?,
+        size: row.get::<_, i64>(6)? as u64,
+        labels: row.get(7)?,
+        first_seen: row.get(8)?,
+        last_used: row.get(9)?,
+    })
+}
+
+impl Reader<'_> {
+    /// The image whose manifest has this number.
+    pub fn image(&self, manifest: BlobId) -> SqlResult<Option<ImageRow>> {
+        self.connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM image WHERE manifest = ?1"))?
+            .query_row([manifest], image_row)
+            .optional()
+    }
+
+    /// Every image, in the order in which they were first recorded.
+    pub fn each_image(&self, mut each: impl FnMut(ImageRow)) -> SqlResult<()> {
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM image ORDER BY manifest"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(image_row(row)?);
+        }
+        Ok(())
+    }
+
+    /// Every (image, stage image) pair, by manifest numbers.
+    pub fn each_stage_link(&self, mut each: impl FnMut(BlobId, BlobId)) -> SqlResult<()> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT image, stage FROM stage_link")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(row.get(0)?, row.get(1)?);
+        }
+        Ok(())
+    }
+
+    /// Every layer, by blob number.
+    pub fn each_layer(&self, mut each: impl FnMut(LayerRow)) -> SqlResult<()> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT blob, diff_id, unpacked, created_by FROM layer ORDER BY blob",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(layer_row(row)?);
+        }
+        Ok(())
+    }
+
+    /// What is known of one layer.
+    pub fn layer(&self, blob: BlobId) -> SqlResult<Option<LayerRow>> {
+        self.connection
+            .prepare_cached(
+                "SELECT blob, diff_id, unpacked, created_by FROM layer WHERE blob = ?1",
+            )?
+            .query_row([blob], layer_row)
+            .optional()
+    }
+
+    /// Digests of manifests (of images) or of configs whose hexadecimal form starts with `prefix`,
+    /// as manifest digests, at most `limit`.
+    pub fn images_by_prefix(&self, prefix: &str, limit: usize) -> SqlResult<Vec<Digest>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT m.digest FROM image
+             JOIN blob m ON m.id = image.manifest JOIN blob c ON c.id = image.config
+             WHERE substr(lower(hex(c.digest)), 1, length(?1)) = ?1
+                OR substr(lower(hex(m.digest)), 1, length(?1)) = ?1
+             ORDER BY image.manifest LIMIT ?2",
+        )?;
+        statement
+            .query_map(params![prefix, limit as i64], |row| digest_column(row, 0))?
+            .collect()
+    }
+}
+
+fn layer_row(row: &Row) -> SqlResult<LayerRow> {
+    Ok(LayerRow {
+        blob: row.get(0)?,
+        diff_id: digest_column(row, 1)?,
+        unpacked: row.get::<_, Option<i64>>(2)?.map(|n| n as u64),
+        created_by: row.get(3)?,
+    })
+}
+
+impl Writer<'_> {
+    /// Records an image; what was known of its use is kept.
+    pub fn put_image(&self, image: &ImageRow) -> SqlResult<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO image (manifest, config, parent, step, created, platform, size, labels, first_seen, last_used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT (manifest) DO UPDATE SET
+                     config = ?2, parent = ?3, step = ?4, created = ?5, platform = ?6, size = ?7,
+                     labels = ?8, last_used = max(last_used, ?10)",
+            )?
+            .execute(params![
+                image.manifest,
+                image.config,
+                image.parent,
+                image.step,
+                image.created,
+                image.platform,
+                image.size as i64,
+                image.labels,
+                image.first_seen,
+                image.last_used
+            ])
+            .map(drop)
+    }
+
+    /// Records that `image`'s step used `stage`.
+    pub fn put_stage_link(&self, image: BlobId, stage: BlobId) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO stage_link VALUES (?1, ?2)")?
+            .execute([image, stage])
+            .map(drop)
+    }
+
+    /// Records what is known of a layer; what was known before stays where this knows less.
+    pub fn put_layer(
+        &self,
+        blob: BlobId,
+        diff_id: &Digest,
+        unpacked: Option<u64>,
+        created_by: Option<&str>,
+    ) -> SqlResult<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO layer VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (blob) DO UPDATE SET
+                     unpacked = coalesce(excluded.unpacked, unpacked),
+                     created_by = coalesce(created_by, excluded.created_by)",
+            )?
+            .execute(params![
+                blob,
+                diff_id.as_bytes(),
+                unpacked.map(|n| n as i64),
+                created_by
+            ])
+            .map(drop)
+    }
+
+    /// Marks an image as used now.
+    pub fn touch_image(&self, manifest: BlobId, now: Millis) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE image SET last_used = max(last_used, ?2) WHERE manifest = ?1")?
+            .execute(params![manifest, now])
+            .map(drop)
+    }
+}

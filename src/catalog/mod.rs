@@ -1,0 +1,350 @@
+//! The catalog: what SQLite knows of the layout, so that nothing has to be read twice.
+//!
+//! It holds what can be made again from `index.json` and `blobs/` (documents, edges, tags, layers)
+//! and what cannot (cache use, last use, pins, the journal). Losing it loses no image: [`sync`]
+//! makes the first part again, and the second is history.
+//!
+//! ```text
+//! blob ──edge──▶ blob          image = a blob that is a manifest, with what lists show of it
+//! index_entry ──▶ blob         lease ──lease_pin──▶ blob, snapshot      pin ──▶ blob
+//! cache_record ──▶ image       snapshot: an unpacked layer             journal: what was done
+//! ```
+//!
+//! **Locking.** WAL mode: readers never wait, writers wait for one another for the length of one
+//! short transaction. Everything that decides about life and death ([`Catalog::write`]) is one
+//! `BEGIN IMMEDIATE` transaction, so that "condemned" and "pinned" are never both believed.
+//! Within one process, one connection behind a mutex serves all threads; long reads open a
+//! connection of their own ([`Catalog::snapshot`]).
+//!
+//! **Durability.** `synchronous=NORMAL`: a power cut may lose the last transactions, never the
+//! file. Whatever must not be lost is in `index.json`, which is fsynced.
+//!
+//! **Compatibility.** [`schema`] appends migrations on `user_version`; a catalog of a newer
+//! version is refused, not guessed at.
+//!
+//! Rows are numbered by `AUTOINCREMENT`: numbers only grow, and so "what came since" is a
+//! comparison. Times are milliseconds since the epoch, given by the caller.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::fsutil;
+
+pub mod blob;
+pub mod builds;
+pub mod cache;
+pub mod image;
+pub mod journal;
+pub mod lease;
+pub mod schema;
+pub mod snapshot;
+pub mod sync;
+pub mod tags;
+
+pub use blob::{BlobId, BlobKind, BlobRow};
+pub use image::ImageRow;
+
+/// Milliseconds since the epoch.
+pub type Millis = i64;
+
+/// Why the catalog cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite said no.
+    #[error("catalog {}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's answer.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Made by a later rstore.
+    #[error("catalog {} has format {found}, and this rstore knows up to {known}; use the newer rstore, or remove the file to have it rebuilt", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The last one known here.
+        known: i64,
+    },
+    /// The file system said no.
+    #[error(transparent)]
+    Io(#[from] fsutil::Error),
+    /// The layout said no.
+    #[error(transparent)]
+    Layout(#[from] crate::layout::Error),
+}
+
+impl Error {
+    /// Whether the file itself is torn, so that making it again is the answer.
+    pub fn is_damage(&self) -> bool {
+        let Error::Sqlite { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+        )
+    }
+
+    /// Whether the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Error::Sqlite { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            Error::Io(error) => error.is_no_space(),
+            _ => false,
+        }
+    }
+}
+
+/// What the functions of this module return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An open catalog.
+pub struct Catalog {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    fresh: bool,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A transaction that reads.
+pub struct Reader<'a> {
+    pub(crate) connection: &'a Connection,
+}
+
+/// A transaction that writes; whatever a [`Reader`] can, it can.
+pub struct Writer<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> std::ops::Deref for Writer<'a> {
+    type Target = Reader<'a>;
+
+    fn deref(&self) -> &Reader<'a> {
+        &self.reader
+    }
+}
+
+/// What a function of one table group returns; [`Catalog`] adds the path to the error.
+pub(crate) type SqlResult<T> = std::result::Result<T, rusqlite::Error>;
+
+impl Catalog {
+    /// Opens the catalog at `path`, making or migrating it. The caller holds the store's lock
+    /// where the file may be missing or old; see [`Catalog::is_current`].
+    pub fn open(path: &Path) -> Result<Catalog> {
+        let fresh = !path.exists();
+        let connection = connect(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        )
+        .map_err(|source| Error::Sqlite {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let mut catalog = Catalog {
+            path: path.to_path_buf(),
+            connection: Mutex::new(connection),
+            fresh,
+        };
+        catalog.fresh |= catalog.migrate()? == 0;
+        Ok(catalog)
+    }
+
+    /// Whether `path` is a catalog of this version: then opening it changes nothing.
+    pub fn is_current(path: &Path) -> bool {
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .and_then(|c| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)))
+            .is_ok_and(|version| version == schema::VERSION)
+    }
+
+    /// Whether it was made by this opening, and so knows nothing.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn migrate(&self) -> Result<i64> {
+        let mut guard = self.lock();
+        let found = schema::migrate(&mut guard).map_err(|source| self.error(source))?;
+        if found > schema::VERSION {
+            return Err(Error::Newer {
+                path: self.path.clone(),
+                found,
+                known: schema::VERSION,
+            });
+        }
+        Ok(found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while it was held rolled its transaction back: the connection is as good as new.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, source: rusqlite::Error) -> Error {
+        Error::Sqlite {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Runs `body` in one read transaction: all it sees is of one moment.
+    pub fn read<T>(&self, body: impl FnOnce(&Reader) -> SqlResult<T>) -> Result<T> {
+        let mut guard = self.lock();
+        let transaction = guard.transaction().map_err(|source| self.error(source))?;
+        body(&Reader {
+            connection: &transaction,
+        })
+        .map_err(|source| self.error(source))
+    }
+
+    /// Runs `body` in one write transaction, and commits it if `body` returns `Ok`.
+    ///
+    /// `body` may fail with any error that an SQLite error can become; on failure all is undone.
+    pub fn write<T, E: From<Error>>(
+        &self,
+        body: impl FnOnce(&Writer) -> std::result::Result<T, WriteError<E>>,
+    ) -> std::result::Result<T, E> {
+        let mut guard = self.lock();
+        let run = || -> std::result::Result<T, WriteError<E>> {
+            let transaction = guard.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = body(&Writer {
+                reader: Reader {
+                    connection: &transaction,
+                },
+            })?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|error| match error {
+            WriteError::Sqlite(source) => E::from(self.error(source)),
+            WriteError::Caller(error) => error,
+        })
+    }
+
+    /// A reader with a connection of its own, for long reads beside this process's writers.
+    pub fn snapshot<T>(&self, body: impl FnOnce(&Reader) -> SqlResult<T>) -> Result<T> {
+        let run = || {
+            let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let transaction = connection.transaction()?;
+            body(&Reader {
+                connection: &transaction,
+            })
+        };
+        run().map_err(|source| self.error(source))
+    }
+
+    /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune
+    /// stays as large as it ever was. That readers are in the way is no error.
+    pub fn checkpoint(&self) -> Result<()> {
+        let run = |c: &Connection| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        match run(&self.lock()) {
+            Err(error) if error.sqlite_error_code() != Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                Err(self.error(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An error inside [`Catalog::write`]: SQLite's, or the caller's own.
+#[derive(Debug)]
+pub enum WriteError<E> {
+    /// SQLite's; told with the catalog's path.
+    Sqlite(rusqlite::Error),
+    /// The caller's.
+    Caller(E),
+}
+
+impl<E> From<rusqlite::Error> for WriteError<E> {
+    fn from(error: rusqlite::Error) -> Self {
+        WriteError::Sqlite(error)
+    }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_secs(60))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = NORMAL;
+         PRAGMA journal_size_limit = 8388608;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn temporary() -> (tempfile::TempDir, Catalog) {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        (dir, catalog)
+    }
+
+    #[test]
+    fn a_new_catalog_is_fresh_and_an_old_one_is_not() {
+        let (dir, catalog) = temporary();
+        assert!(catalog.is_fresh());
+        assert!(Catalog::is_current(catalog.path()));
+        assert!(
+            !Catalog::open(&dir.path().join("catalog.db"))
+                .unwrap()
+                .is_fresh()
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_left_as_it_is() {
+        let (dir, catalog) = temporary();
+        catalog
+            .lock()
+            .execute_batch("PRAGMA user_version = 9999")
+            .unwrap();
+        let error = Catalog::open(&dir.path().join("catalog.db")).unwrap_err();
+        assert!(matches!(error, Error::Newer { found: 9999, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_torn_file_is_told_as_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+        assert!(Catalog::open(&path).unwrap_err().is_damage());
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let (_dir, catalog) = temporary();
+        let failed: std::result::Result<(), Error> = catalog.write(|tx| {
+            tx.set_meta("x", "y")?;
+            Err(WriteError::Sqlite(rusqlite::Error::InvalidQuery))
+        });
+        assert!(failed.is_err());
+        assert_eq!(catalog.read(|tx| tx.meta("x")).unwrap(), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! The tables, and how older catalogs become new ones.
+//!
+//! Migrations are appended, never edited: `user_version` counts those that have run. Each runs in
+//! the transaction that counts it.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::{Reader, SqlResult, Writer};
+
+/// The format that this program writes.
+pub const VERSION: i64 = MIGRATIONS.len() as i64;
+
+const MIGRATIONS: &[&str] = &[FIRST];
+
+const FIRST: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- A file below blobs/sha256, or a digest that some document points at (present = 0).
+CREATE TABLE blob (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest     BLOB NOT NULL UNIQUE,
+    size       INTEGER NOT NULL,
+    allocated  INTEGER NOT NULL DEFAULT 0,
+    kind       INTEGER NOT NULL DEFAULT 0,
+    media_type TEXT NOT NULL DEFAULT '',
+    present    INTEGER NOT NULL,
+    -- 1: an rstore wrote it, under a lease; 0: found on the disk, so its age protects it.
+    ours       INTEGER NOT NULL,
+    -- '' = known to be on the disk (fsynced); else the boot ID under which it was written.
+    boot       TEXT NOT NULL DEFAULT '',
+    -- Why the document cannot be understood; marking stops there.
+    damage     TEXT,
+    first_seen INTEGER NOT NULL,
+    last_used  INTEGER NOT NULL,
+    condemned  INTEGER
+) STRICT;
+CREATE INDEX blob_condemned ON blob (condemned) WHERE condemned IS NOT NULL;
+
+CREATE TABLE edge (
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    source INTEGER NOT NULL,
+    target INTEGER NOT NULL,
+    role   INTEGER NOT NULL,
+    place  INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX edge_source ON edge (source, place, role, target);
+
+-- A manifest that is an image, with what lists show of it.
+CREATE TABLE image (
+    manifest INTEGER PRIMARY KEY,
+    config   INTEGER NOT NULL,
+    parent   INTEGER,
+    step     TEXT,
+    created  INTEGER,
+    platform TEXT NOT NULL,
+    size     INTEGER NOT NULL,
+    labels   TEXT NOT NULL DEFAULT '{}',
+    first_seen INTEGER NOT NULL,
+    last_used  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX image_config ON image (config);
+
+-- An image whose step copied from, or mounted, another image.
+CREATE TABLE stage_link (
+    image INTEGER NOT NULL,
+    stage INTEGER NOT NULL,
+    PRIMARY KEY (image, stage)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE layer (
+    blob       INTEGER PRIMARY KEY,
+    diff_id    BLOB NOT NULL,
+    unpacked   INTEGER,
+    created_by TEXT
+) STRICT;
+CREATE INDEX layer_diff ON layer (diff_id);
+
+-- A mirror of index.json; `signature` in meta says of which.
+CREATE TABLE index_entry (
+    place INTEGER PRIMARY KEY,
+    blob  INTEGER NOT NULL,
+    name  TEXT
+) STRICT;
+CREATE INDEX index_entry_name ON index_entry (name);
+
+CREATE TABLE pin (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    blob    INTEGER NOT NULL UNIQUE,
+    created INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE lease (
+    id      TEXT PRIMARY KEY,
+    kind    TEXT NOT NULL,
+    detail  TEXT NOT NULL,
+    process INTEGER NOT NULL,
+    started INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE lease_pin (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    lease    TEXT NOT NULL,
+    blob     INTEGER,
+    snapshot INTEGER
+) STRICT;
+CREATE UNIQUE INDEX lease_pin_blob ON lease_pin (lease, blob) WHERE blob IS NOT NULL;
+CREATE INDEX lease_pin_any_blob ON lease_pin (blob);
+CREATE UNIQUE INDEX lease_pin_snapshot ON lease_pin (lease, snapshot) WHERE snapshot IS NOT NULL;
+
+-- An unpacked layer: rstore/snapshots/DIRECTORY.
+CREATE TABLE snapshot (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    chain      BLOB NOT NULL,
+    owners     TEXT NOT NULL,
+    directory  TEXT NOT NULL UNIQUE,
+    allocated  INTEGER NOT NULL,
+    boot       TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_used  INTEGER NOT NULL,
+    condemned  INTEGER,
+    UNIQUE (chain, owners)
+) STRICT;
+
+CREATE TABLE cache_record (
+    key       BLOB PRIMARY KEY,
+    image     INTEGER NOT NULL,
+    created   INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    hits      INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX cache_record_image ON cache_record (image);
+
+-- An intermediate container: rstore/containers/ID.
+CREATE TABLE container (
+    id      TEXT PRIMARY KEY,
+    lease   TEXT NOT NULL,
+    image   INTEGER,
+    step    TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    -- NULL while it runs; else the exit status of the step that failed in it.
+    status  INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- What the content of a file of a build context was, as long as stat says the same of it.
+CREATE TABLE context_file (
+    device   INTEGER NOT NULL,
+    inode    INTEGER NOT NULL,
+    size     INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    changed  INTEGER NOT NULL,
+    digest   BLOB NOT NULL,
+    used     INTEGER NOT NULL,
+    PRIMARY KEY (device, inode)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE journal (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    time      INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    subject   TEXT NOT NULL,
+    bytes     INTEGER NOT NULL DEFAULT 0,
+    detail    TEXT NOT NULL DEFAULT ''
+) STRICT;
+";
+
+/// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than
+/// [`VERSION`] was left alone.
+pub fn migrate(connection: &mut Connection) -> SqlResult<i64> {
+    let version =
+        |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    if version(connection)? >= VERSION {
+        return version(connection);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Somebody else may have migrated while we waited for the write lock.
+    let found = version(&transaction)?;
+    for (number, migration) in MIGRATIONS
+        .iter()
+        .enumerate()
+        .skip(usize::try_from(found).unwrap_or(0))
+    {
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", number as i64 + 1)?;
+    }
+    transaction.commit()?;
+    Ok(found)
+}
+
+impl Reader<'_> {
+    /// A value of the `meta` table.
+    pub fn meta(&self, key: &str) -> SqlResult<Option<String>> {
+        self.connection
+            .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+            .query_row([key], |row| row.get(0))
+            .optional()
+    }
+}
+
+impl Writer<'_> {
+    /// Sets a value of the `meta` table.
+    pub fn set_meta(&self, key: &str, value: &str) -> SqlResult<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2",
+            )?
+            .execute([key, value])
+            .map(drop)
+    }
+}

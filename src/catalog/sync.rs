@@ -1,0 +1,506 @@
+//! Taking in what the layout says: after a lost catalog, and after other tools wrote.
+//!
+//! Two depths:
+//!
+//! * [`index`] notices a changed `index.json` by its `stat`, and reads the documents that it newly
+//!   reaches. Every command does this: one `stat` where nothing changed.
+//! * [`scan`] lists `blobs/sha256` (names only) and takes in files that no row knows, and forgets
+//!   rows whose file is gone. Commands that speak of all blobs do this; it is skipped where the
+//!   directory's mtime says that nothing was added or removed.
+//!
+//! A document that cannot be read is recorded with the reason, not skipped: whoever marks what
+//! is alive must stop at it.
+
+use crate::layout::Layout;
+use crate::layout::blobs::{self, BlobStat};
+use crate::layout::index::Signature;
+use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT};
+use crate::oci::{Digest, ImageConfig, media};
+
+use super::blob::{BlobId, BlobKind, NewBlob};
+use super::image::ImageRow;
+use super::tags::IndexEntryRow;
+use super::{Catalog, Error, Millis, Result, WriteError, Writer};
+
+const INDEX_SIGNATURE: &str = "index-signature";
+const BLOBS_SIGNATURE: &str = "blobs-signature";
+
+/// A directory whose mtime is younger than this may still change within the same tick of the
+/// file system's clock, and so its mtime proves nothing (as in git's "racy" index entries).
+const RACY_NANOSECONDS: i64 = 2_000_000_000;
+
+/// How many new files are taken in by one write transaction.
+const BATCH: usize = 2_000;
+
+type Outcome<T> = std::result::Result<T, WriteError<Error>>;
+
+fn caller(error: impl Into<crate::layout::Error>) -> WriteError<Error> {
+    WriteError::Caller(Error::Layout(error.into()))
+}
+
+fn signature_text(s: &Signature) -> String {
+    format!("{} {} {} {}", s.inode, s.size, s.modified, s.changed)
+}
+
+/// What a [`scan`] found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Files that no row knew.
+    pub added: usize,
+    /// Rows whose file was gone.
+    pub vanished: usize,
+    /// Names below `blobs/sha256` that are not digests.
+    pub strays: usize,
+}
+
+/// Takes in `index.json` if it changed. Returns whether it did.
+pub fn index(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<bool> {
+    let signature = signature_text(&layout.index_signature()?);
+    if catalog.read(|tx| tx.meta(INDEX_SIGNATURE))?.as_deref() == Some(&signature) {
+        return Ok(false);
+    }
+    catalog.write(|tx| {
+        take_index(tx, layout, now)?;
+        Ok(())
+    })?;
+    Ok(true)
+}
+
+/// Takes in `index.json` as it is, within the caller's transaction.
+pub fn take_index(tx: &Writer, layout: &Layout, now: Millis) -> Outcome<()> {
+    // The signature is taken first: a change in between is then noticed the next time.
+    let signature = signature_text(&layout.index_signature().map_err(caller)?);
+    let index = layout.index().map_err(caller)?;
+    let mut rows = Vec::with_capacity(index.entries().len());
+    for entry in index.entries() {
+        let blob = take_document(tx, layout, &entry.descriptor, now)?;
+        rows.push(IndexEntryRow {
+            blob,
+            name: entry.name().map(str::to_owned),
+        });
+    }
+    tx.replace_index_entries(&rows)?;
+    tx.set_meta(INDEX_SIGNATURE, &signature)?;
+    Ok(())
+}
+
+/// Takes in the document that a descriptor leads to, and all that it reaches. Documents that are
+/// known already are not read again.
+pub fn take_document(
+    tx: &Writer,
+    layout: &Layout,
+    root: &document::Descriptor,
+    now: Millis,
+) -> Outcome<BlobId> {
+    let (id, _) = refer(tx, root, kind_of(&root.media_type), now)?;
+    let mut pending = vec![root.clone()];
+    while let Some(descriptor) = pending.pop() {
+        if let Some(next) = take_one(tx, layout, &descriptor, now)? {
+            pending.extend(next);
+        }
+    }
+    Ok(id)
+}
+
+fn kind_of(media_type: &str) -> BlobKind {
+    if media::is_index(media_type) {
+        BlobKind::Index
+    } else if media::is_manifest(media_type) {
+        BlobKind::Manifest
+    } else if media::is_config(media_type) {
+        BlobKind::Config
+    } else if media::is_layer(media_type) {
+        BlobKind::Layer
+    } else {
+        BlobKind::Unknown
+    }
+}
+
+fn refer(
+    tx: &Writer,
+    descriptor: &document::Descriptor,
+    kind: BlobKind,
+    now: Millis,
+) -> Outcome<(BlobId, bool)> {
+    let id = tx.refer_blob(
+        &descriptor.digest,
+        descriptor.size,
+        kind,
+        &descriptor.media_type,
+        now,
+    )?;
+    let known = tx
+        .blob(&descriptor.digest)?
+        .is_some_and(|row| row.present && row.condemned.is_none());
+    Ok((id, known))
+}
+
+/// Records one file and, where it is a document, reads it. Returns the documents it points at
+/// that still want reading; `None` where it was known.
+fn take_one(
+    tx: &Writer,
+    layout: &Layout,
+    descriptor: &document::Descriptor,
+    now: Millis,
+) -> Outcome<Option<Vec<document::Descriptor>>> {
+    let (id, known) = refer(tx, descriptor, kind_of(&descriptor.media_type), now)?;
+    let row = tx.blob(&descriptor.digest)?;
+    let was_condemned = row.as_ref().is_some_and(|row| row.condemned.is_some());
+    let understood = row
+        .as_ref()
+        .is_some_and(|row| row.kind != BlobKind::Unknown && row.damage.is_none());
+    if known
+        && understood
+        && (!tx.edges_from(id)?.is_empty() || !is_document(&descriptor.media_type))
+    {
+        return Ok(None);
+    }
+    let stat = layout.blobs().stat(&descriptor.digest).map_err(caller)?;
+    let Some(stat) = stat else {
+        tx.set_absent(id)?;
+        return Ok(Some(Vec::new()));
+    };
+    if !known || was_condemned {
+        put_found(
+            tx,
+            &descriptor.digest,
+            stat,
+            kind_of(&descriptor.media_type),
+            &descriptor.media_type,
+            now,
+        )?;
+    }
+    if descriptor_is_leaf(descriptor, stat) {
+        return Ok(Some(Vec::new()));
+    }
+    read_document(
+        tx,
+        layout,
+        id,
+        &descriptor.digest,
+        &descriptor.media_type,
+        now,
+    )
+    .map(Some)
+}
+
+fn is_document(media_type: &str) -> bool {
+    media::is_index(media_type) || media::is_manifest(media_type)
+}
+
+/// Layers and configs point at nothing; a large file of an unknown type is no document either.
+fn descriptor_is_leaf(descriptor: &document::Descriptor, stat: BlobStat) -> bool {
+    media::is_layer(&descriptor.media_type)
+        || media::is_config(&descriptor.media_type)
+        || (!is_document(&descriptor.media_type) && stat.size > MANIFEST_LIMIT)
+}
+
+fn put_found(
+    tx: &Writer,
+    digest: &Digest,
+    stat: BlobStat,
+    kind: BlobKind,
+    media_type: &str,
+    now: Millis,
+) -> Outcome<BlobId> {
+    Ok(tx.put_blob(
+        NewBlob {
+            digest: *digest,
+            size: stat.size,
+            allocated: stat.allocated,
+            kind,
+            media_type,
+            ours: false,
+            // Another tool wrote it, and answers for its durability; ours is to fsync it before
+            // it is tagged here, which an unknown boot makes happen.
+            boot: "unknown",
+        },
+        now,
+    )?)
+}
+
+/// Reads the document `digest` and records what it says. Returns the documents it points at.
+fn read_document(
+    tx: &Writer,
+    layout: &Layout,
+    id: BlobId,
+    digest: &Digest,
+    media_type: &str,
+    now: Millis,
+) -> Outcome<Vec<document::Descriptor>> {
+    let limit = if media::is_index(media_type) {
+        INDEX_LIMIT
+    } else {
+        MANIFEST_LIMIT
+    };
+    let bytes = match layout.blobs().read(digest, limit) {
+        Ok(bytes) => bytes,
+        Err(blobs::Error::Missing { .. }) => {
+            tx.set_absent(id)?;
+            return Ok(Vec::new());
+        }
+        Err(error @ blobs::Error::Io(_)) => return Err(caller(error)),
+        Err(error) => {
+            tx.set_damage(id, Some(&error.to_string()))?;
+            return Ok(Vec::new());
+        }
+    };
+    match document::parse(&bytes, media_type) {
+        Ok(document) => record_document(tx, layout, id, &document, bytes.len() as u64, now),
+        Err(error) => {
+            tx.set_damage(id, Some(&error.to_string()))?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// Records what a document says, the document itself being recorded under `id`. Returns the
+/// documents it points at.
+pub fn record_document(
+    tx: &Writer,
+    layout: &Layout,
+    id: BlobId,
+    document: &Document,
+    size: u64,
+    now: Millis,
+) -> Outcome<Vec<document::Descriptor>> {
+    let mut targets = Vec::new();
+    let mut pending = Vec::new();
+    for link in document.links() {
+        let kind = match link.role {
+            document::Role::Config => BlobKind::Config,
+            document::Role::Layer => BlobKind::Layer,
+            _ => kind_of(&link.target.media_type),
+        };
+        let (target, _) = refer(tx, &link.target, kind, now)?;
+        targets.push((target, link.role));
+        pending.push(link.target);
+    }
+    tx.put_edges(id, &targets)?;
+    tx.set_damage(id, None)?;
+    let kind = match document {
+        Document::Manifest(_) => BlobKind::Manifest,
+        Document::Index(_) => BlobKind::Index,
+        Document::Other(_) | Document::Leaf => BlobKind::Other,
+    };
+    tx.set_kind(id, kind)?;
+    if let Document::Manifest(manifest) = document {
+        if manifest.is_image() {
+            record_image(tx, layout, id, manifest, &targets, size, now)?;
+        }
+    }
+    Ok(pending)
+}
+
+fn record_image(
+    tx: &Writer,
+    layout: &Layout,
+    id: BlobId,
+    manifest: &document::Manifest,
+    targets: &[(BlobId, document::Role)],
+    size: u64,
+    now: Millis,
+) -> Outcome<()> {
+    let config = match layout.blobs().read(&manifest.config.digest, MANIFEST_LIMIT) {
+        Ok(bytes) => bytes,
+        Err(error @ blobs::Error::Io(_)) => return Err(caller(error)),
+        // The manifest stays an image that lists show; whoever runs it will be told.
+        Err(_) => Vec::new(),
+    };
+    let config = ImageConfig::parse(&config).ok();
+    put_image(tx, id, manifest, config.as_ref(), targets, size, now)
+}
+
+/// Records the image that a manifest and its config are.
+pub fn put_image(
+    tx: &Writer,
+    id: BlobId,
+    manifest: &document::Manifest,
+    config: Option<&ImageConfig>,
+    targets: &[(BlobId, document::Role)],
+    size: u64,
+    now: Millis,
+) -> Outcome<()> {
+    let refer_image = |digest: &str| -> Outcome<Option<BlobId>> {
+        match digest.parse::<Digest>() {
+            Ok(digest) => Ok(Some(tx.refer_blob(
+                &digest,
+                0,
+                BlobKind::Manifest,
+                media::MANIFEST,
+                now,
+            )?)),
+            Err(_) => Ok(None),
+        }
+    };
+    let parent = manifest
+        .annotation(document::PARENT)
+        .map_or(Ok(None), refer_image)?;
+    for stage in manifest
+        .annotation(document::STAGES)
+        .unwrap_or("")
+        .split(',')
+    {
+        if let Some(stage) = refer_image(stage)? {
+            tx.put_stage_link(id, stage)?;
+        }
+    }
+    let layers: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
+    let labels = config.and_then(|c| c.config.labels.as_ref());
+    tx.put_image(&ImageRow {
+        manifest: id,
+        config: targets.first().map_or(id, |(config, _)| *config),
+        parent,
+        step: manifest.annotation(document::STEP).map(str::to_owned),
+        created: config.and_then(|c| parse_created(c.created.as_deref()?)),
+        platform: config.map_or_else(|| "unknown".to_owned(), |c| c.platform().to_string()),
+        size: size + manifest.config.size + layers,
+        labels: labels.map_or_else(|| "{}".to_owned(), |l| serde_json::json!(l).to_string()),
+        first_seen: now,
+        last_used: now,
+    })?;
+    if let Some(config) = config {
+        let steps = config.layer_steps();
+        let blobs = targets
+            .iter()
+            .filter(|(_, role)| *role == document::Role::Layer);
+        for ((blob, diff_id), step) in blobs.zip(&config.rootfs.diff_ids).zip(steps) {
+            tx.put_layer(blob.0, diff_id, None, step)?;
+        }
+    }
+    if let Some(Ok(key)) = manifest
+        .annotation(document::CACHE_KEY)
+        .map(str::parse::<Digest>)
+    {
+        // Written by the step's own build; after a lost catalog this gives the cache back.
+        if tx.cached_image(&key)?.is_none() {
+            tx.put_cache_record(&key, id, now)?;
+        }
+    }
+    Ok(())
+}
+
+fn parse_created(text: &str) -> Option<Millis> {
+    chrono::DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|time| time.timestamp_millis())
+}
+
+/// Takes in every file below `blobs/sha256`, and forgets rows whose file is gone.
+pub fn scan(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<Scanned> {
+    let directory = layout.blobs().directory();
+    let signature = Signature::of(directory)?;
+    let text = signature_text(&signature);
+    if catalog.read(|tx| tx.meta(BLOBS_SIGNATURE))?.as_deref() == Some(&text) {
+        return Ok(Scanned::default());
+    }
+    let mut scanned = Scanned::default();
+    let mut on_disk: hashbrown::HashSet<Digest, foldhash::fast::RandomState> = Default::default();
+    layout
+        .blobs()
+        .list(|entry| match entry {
+            Ok(digest) => drop(on_disk.insert(digest)),
+            Err(_) => scanned.strays += 1,
+        })
+        .map_err(crate::layout::Error::from)?;
+    let mut vanished = Vec::new();
+    catalog.read(|tx| {
+        tx.each_blob(|row| {
+            if !on_disk.remove(&row.digest) && row.present && row.condemned.is_none() {
+                vanished.push(row.digest);
+            } else if !row.present {
+                // There is a file again for a digest that some document points at.
+                if layout.blobs().path(&row.digest).exists() {
+                    on_disk.insert(row.digest);
+                }
+            }
+        })
+    })?;
+    let mut new: Vec<Digest> = on_disk.into_iter().collect();
+    new.sort_unstable();
+    scanned.added = new.len();
+    for batch in new.chunks(BATCH) {
+        catalog.write(|tx| {
+            batch
+                .iter()
+                .try_for_each(|digest| take_file(tx, layout, digest, now))
+        })?;
+    }
+    scanned.vanished = vanished.len();
+    for batch in vanished.chunks(BATCH) {
+        catalog.write(|tx| {
+            batch
+                .iter()
+                .try_for_each(|digest| take_absence(tx, layout, digest))
+        })?;
+    }
+    if now
+        .saturating_mul(1_000_000)
+        .saturating_sub(signature.modified)
+        > RACY_NANOSECONDS
+    {
+        catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta(BLOBS_SIGNATURE, &text)?))?;
+    }
+    Ok(scanned)
+}
+
+/// A file that no row knew: another tool's, or one of a catalog that was lost.
+fn take_file(tx: &Writer, layout: &Layout, digest: &Digest, now: Millis) -> Outcome<()> {
+    let Some(stat) = layout.blobs().stat(digest).map_err(caller)? else {
+        return Ok(());
+    };
+    // Between the listing and now its own writer may have recorded it.
+    if tx.blob(digest)?.is_some_and(|row| row.present) {
+        return Ok(());
+    }
+    let id = put_found(tx, digest, stat, BlobKind::Unknown, "", now)?;
+    if stat.size > MANIFEST_LIMIT || !starts_as_json(layout, digest) {
+        return Ok(());
+    }
+    let bytes = match layout.blobs().read(digest, MANIFEST_LIMIT) {
+        Ok(bytes) => bytes,
+        Err(error @ blobs::Error::Io(_)) => return Err(caller(error)),
+        Err(error) if error.is_damage() => {
+            tx.set_damage(id, Some(&error.to_string()))?;
+            return Ok(());
+        }
+        Err(error) => return Err(caller(error)),
+    };
+    match document::parse(&bytes, "") {
+        Ok(document @ (Document::Manifest(_) | Document::Index(_))) => {
+            record_document(tx, layout, id, &document, stat.size, now).map(drop)
+        }
+        // A config, or data of somebody's: what points at it says what it is.
+        Ok(_) => Ok(()),
+        Err(error) => Ok(tx.set_damage(id, Some(&error.to_string()))?),
+    }
+}
+
+fn starts_as_json(layout: &Layout, digest: &Digest) -> bool {
+    use std::io::Read;
+    let mut first = [0; 1];
+    layout
+        .blobs()
+        .open_unverified(digest)
+        .is_ok_and(|mut file| file.read_exact(&mut first).is_ok() && first[0] == b'{')
+}
+
+/// A row whose file the listing did not have: unless it has come since, it is absent.
+fn take_absence(tx: &Writer, layout: &Layout, digest: &Digest) -> Outcome<()> {
+    let Some(row) = tx.blob(digest)? else {
+        return Ok(());
+    };
+    // A writer records and pins a blob before it renames the file into place: its row is early,
+    // not stale.
+    if tx.is_leased(row.id)? {
+        return Ok(());
+    }
+    if row.present
+        && row.condemned.is_none()
+        && layout.blobs().stat(digest).map_err(caller)?.is_none()
+    {
+        tx.set_absent(row.id)?;
+        tx.forget_document(row.id)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,405 @@
+//! The content-addressed store: `blobs/sha256/HEX`, and `ingest/` where blobs are written first.
+//!
+//! It is dumb on purpose: it knows digests and bytes, not images; whether a blob may go is for
+//! `gc` to say, and the catalog to record, before [`Blobs::remove`] is called.
+//!
+//! ```text
+//! ingest/ID  ──verified──▶  rename  ──▶  blobs/sha256/HEX     (never half a blob under a digest)
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+
+use crate::fsutil::{self, IoContext};
+use crate::oci::digest::{Digest, HashReader};
+
+/// Why a blob cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system said no.
+    #[error(transparent)]
+    Io(#[from] fsutil::Error),
+    /// There is no such blob.
+    #[error("blob {digest} is missing from the store; `rstore fsck` lists what is damaged")]
+    Missing {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The bytes are not those that the name promises.
+    #[error(
+        "blob {digest} is corrupt: its bytes have digest {actual}; `rstore fsck --repair` moves it to quarantine"
+    )]
+    Corrupt {
+        /// The name.
+        digest: Digest,
+        /// The digest of what is there.
+        actual: Digest,
+    },
+    /// Larger than a document may be.
+    #[error("blob {digest} is {size} bytes, more than the {limit} that are read as a document")]
+    TooLarge {
+        /// Its digest.
+        digest: Digest,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl Error {
+    /// Whether it says that the bytes are missing or wrong, as against unreadable just now.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Error::Io(_))
+    }
+}
+
+/// What the functions of this module return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The blobs of one layout.
+#[derive(Debug)]
+pub struct Blobs {
+    directory: PathBuf,
+    handle: OwnedFd,
+    ingest: PathBuf,
+}
+
+/// A file as the directory has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobStat {
+    /// Bytes.
+    pub size: u64,
+    /// Bytes that the file system allocated.
+    pub allocated: u64,
+    /// Inode number: files are unlinked fastest in its order.
+    pub inode: u64,
+    /// Last modification, milliseconds since the epoch.
+    pub modified: i64,
+}
+
+impl From<&fs::Metadata> for BlobStat {
+    fn from(metadata: &fs::Metadata) -> BlobStat {
+        BlobStat {
+            size: metadata.size(),
+            allocated: fsutil::allocated(metadata),
+            inode: metadata.ino(),
+            modified: metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000,
+        }
+    }
+}
+
+impl Blobs {
+    /// The blobs below `root` (a layout), written through `ingest`.
+    pub fn open(root: &Path, ingest: PathBuf) -> Result<Blobs> {
+        let directory = root.join("blobs/sha256");
+        let handle = fsutil::open_dir(&directory)?;
+        Ok(Blobs {
+            directory,
+            handle,
+            ingest,
+        })
+    }
+
+    /// `blobs/sha256`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where the blob is, or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.hex())
+    }
+
+    /// What the directory says of a blob; `None` where there is none.
+    pub fn stat(&self, digest: &Digest) -> Result<Option<BlobStat>> {
+        let path = self.path(digest);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(BlobStat::from(&metadata))),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fsutil::Error::new("stat", path, error).into()),
+        }
+    }
+
+    /// Opens a blob without verifying it: for readers that hash as they go.
+    pub fn open_unverified(&self, digest: &Digest) -> Result<File> {
+        match rustix::fs::openat(
+            &self.handle,
+            digest.hex(),
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+        ) {
+            Ok(fd) => Ok(File::from(fd)),
+            Err(rustix::io::Errno::NOENT) => Err(Error::Missing { digest: *digest }),
+            Err(error) => Err(fsutil::Error::new("open", self.path(digest), error).into()),
+        }
+    }
+
+    /// The verified bytes of a document of at most `limit` bytes.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let mut file = self.open_unverified(digest)?;
+        let size = file.metadata().at("stat", self.path(digest))?.len();
+        if size > limit {
+            return Err(Error::TooLarge {
+                digest: *digest,
+                size,
+                limit,
+            });
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        Read::by_ref(&mut file)
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .at("read", self.path(digest))?;
+        let actual = Digest::of(&bytes);
+        if actual != *digest {
+            return Err(Error::Corrupt {
+                digest: *digest,
+                actual,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a whole blob and compares its digest. Returns its size.
+    pub fn verify(&self, digest: &Digest) -> Result<u64> {
+        let mut reader = HashReader::new(self.open_unverified(digest)?);
+        let mut buffer = vec![0; 1 << 18];
+        while reader.read(&mut buffer).at("read", self.path(digest))? > 0 {}
+        let (hasher, _) = reader.into_parts();
+        let size = hasher.length();
+        let actual = hasher.finish();
+        if actual != *digest {
+            return Err(Error::Corrupt {
+                digest: *digest,
+                actual,
+            });
+        }
+        Ok(size)
+    }
+
+    /// Every file name in `blobs/sha256`, in the directory's own order; no stat is made.
+    /// Names that are not digests come as `Err`.
+    pub fn list(
+        &self,
+        mut each: impl FnMut(std::result::Result<Digest, &std::ffi::OsStr>),
+    ) -> Result<()> {
+        let handle = fsutil::open_dir(&self.directory)?;
+        let mut buffer = Vec::with_capacity(256 << 10);
+        let mut directory = rustix::fs::RawDir::new(handle, buffer.spare_capacity_mut());
+        while let Some(entry) = directory.next() {
+            let entry = entry.at("read", &self.directory)?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            match std::str::from_utf8(name).ok().and_then(Digest::from_hex) {
+                Some(digest) => each(Ok(digest)),
+                None => each(Err(std::os::unix::ffi::OsStrExt::from_bytes(name))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlinks a blob. Returns whether there was one.
+    pub fn remove(&self, digest: &Digest) -> Result<bool> {
+        match rustix::fs::unlinkat(&self.handle, digest.hex(), AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(fsutil::Error::new("remove", self.path(digest), error).into()),
+        }
+    }
+
+    /// Sets the mtime to now, as whoever reuses a blob does, so that a grace by age holds for it.
+    pub fn refresh(&self, digest: &Digest) -> Result<()> {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let keep = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        };
+        let times = Timestamps {
+            last_access: keep,
+            last_modification: now,
+        };
+        match rustix::fs::utimensat(
+            &self.handle,
+            digest.hex(),
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        ) {
+            // Another owner's file in a layout that we may write: its age is then its own.
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::PERM) => Ok(()),
+            Err(error) => Err(fsutil::Error::new("touch", self.path(digest), error).into()),
+        }
+    }
+
+    /// fsyncs one blob's bytes.
+    pub fn sync(&self, digest: &Digest) -> Result<()> {
+        let file = self.open_unverified(digest)?;
+        Ok(file.sync_all().at("fsync", self.path(digest))?)
+    }
+
+    /// fsyncs the whole file system that the blobs are on: cheaper than many single ones.
+    pub fn sync_file_system(&self) -> Result<()> {
+        Ok(rustix::fs::syncfs(&self.handle).at("syncfs", &self.directory)?)
+    }
+
+    /// fsyncs the directory, so that renames into it last.
+    pub fn sync_directory(&self) -> Result<()> {
+        Ok(fsutil::sync_dir(&self.directory)?)
+    }
+
+    /// Starts a new blob as `ingest/NAME`.
+    pub fn ingest(&self, name: &str) -> Result<Ingest> {
+        let path = self.ingest.join(name);
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .at("create", &path)?;
+        Ok(Ingest {
+            file: Some(file),
+            path,
+        })
+    }
+
+    /// Moves a finished, verified blob to its digest. An existing file of the same size stays,
+    /// with a fresh mtime, and the new one goes; one of another size is damaged and replaced.
+    pub fn publish(&self, ingest: Ingest, digest: &Digest) -> Result<()> {
+        let size = ingest.length()?;
+        if self.stat(digest)?.is_some_and(|stat| stat.size == size) {
+            return self.refresh(digest);
+        }
+        let path = ingest.keep();
+        fs::rename(&path, self.path(digest)).at("rename", &path)?;
+        Ok(())
+    }
+}
+
+/// A blob being written. Dropped unpublished, its file goes.
+#[derive(Debug)]
+pub struct Ingest {
+    file: Option<File>,
+    path: PathBuf,
+}
+
+impl Ingest {
+    /// Where it is being written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes written so far.
+    pub fn length(&self) -> Result<u64> {
+        Ok(fs::metadata(&self.path).at("stat", &self.path)?.len())
+    }
+
+    fn keep(mut self) -> PathBuf {
+        self.file = None;
+        std::mem::take(&mut self.path)
+    }
+}
+
+impl Write for Ingest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file
+            .as_mut()
+            .expect("open until published")
+            .write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
+        fs::create_dir_all(dir.path().join("ingest")).unwrap();
+        let blobs = Blobs::open(dir.path(), dir.path().join("ingest")).unwrap();
+        (dir, blobs)
+    }
+
+    fn put(blobs: &Blobs, bytes: &[u8]) -> Digest {
+        let mut ingest = blobs.ingest("one").unwrap();
+        ingest.write_all(bytes).unwrap();
+        let digest = Digest::of(bytes);
+        blobs.publish(ingest, &digest).unwrap();
+        digest
+    }
+
+    #[test]
+    fn a_published_blob_reads_back_and_leaves_no_ingest() {
+        let (dir, blobs) = blobs();
+        let digest = put(&blobs, b"hello");
+        assert_eq!(blobs.read(&digest, 10).unwrap(), b"hello");
+        assert_eq!(put(&blobs, b"hello"), digest);
+        assert_eq!(fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0);
+        assert!(blobs.remove(&digest).unwrap());
+        assert!(!blobs.remove(&digest).unwrap());
+    }
+
+    #[test]
+    fn an_abandoned_ingest_goes() {
+        let (dir, blobs) = blobs();
+        drop(blobs.ingest("one").unwrap());
+        assert_eq!(fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn damage_is_told_from_absence_and_from_size() {
+        let (_dir, blobs) = blobs();
+        let digest = put(&blobs, b"hello");
+        fs::write(blobs.path(&digest), b"jello").unwrap();
+        assert!(matches!(
+            blobs.read(&digest, 10),
+            Err(Error::Corrupt { .. })
+        ));
+        assert!(matches!(blobs.verify(&digest), Err(Error::Corrupt { .. })));
+        assert!(matches!(
+            blobs.read(&digest, 2),
+            Err(Error::TooLarge { .. })
+        ));
+        assert!(matches!(
+            blobs.read(&Digest::of(b"x"), 2),
+            Err(Error::Missing { .. })
+        ));
+    }
+
+    #[test]
+    fn listing_tells_digests_from_strays() {
+        let (_dir, blobs) = blobs();
+        let digest = put(&blobs, b"hello");
+        fs::write(blobs.directory().join("stray"), "x").unwrap();
+        let (mut found, mut strays) = (vec![], vec![]);
+        blobs
+            .list(|entry| match entry {
+                Ok(digest) => found.push(digest),
+                Err(name) => strays.push(name.to_owned()),
+            })
+            .unwrap();
+        assert_eq!((found, strays), (vec![digest], vec!["stray".into()]));
+    }
+}

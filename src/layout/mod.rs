@@ -1,0 +1,237 @@
+//! The OCI image layout (image-spec, image-layout.md): the part of the store that other tools read.
+//!
+//! ```text
+//! ROOT/oci-layout      {"imageLayoutVersion":"1.0.0"}
+//! ROOT/index.json      tags                                   → [`index`]
+//! ROOT/blobs/sha256/…  documents and layers, by digest        → [`blobs`]
+//! ROOT/rstore/…        ours; `catalog`, `store` and `snapshot` own what is in it
+//! ```
+//! Invariants: a file below `blobs/sha256` has the digest that its name says, whole, from the
+//! moment it appears; `index.json` is always one that somebody wrote whole.
+//!
+//! Locking: only `index.json` needs one, `rstore/lock`, for as long as reading, changing and
+//! replacing it takes. Readers need none.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::fsutil::{self, IoContext};
+use crate::lock::FileLock;
+
+pub mod blobs;
+pub mod index;
+
+pub use blobs::{BlobStat, Blobs, Ingest};
+pub use index::{Entry, Index, Signature};
+
+/// Why a layout cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system said no.
+    #[error(transparent)]
+    Io(#[from] fsutil::Error),
+    /// A blob cannot be read.
+    #[error(transparent)]
+    Blob(#[from] blobs::Error),
+    /// The index cannot be used.
+    #[error(transparent)]
+    Index(#[from] index::Error),
+    /// There is something, and it isn't a layout.
+    #[error("{} is not an OCI image layout: {why}", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
+        /// What speaks against it.
+        why: String,
+    },
+}
+
+/// What the functions of this module return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One OCI image layout.
+#[derive(Debug)]
+pub struct Layout {
+    root: PathBuf,
+    blobs: Blobs,
+}
+
+impl Layout {
+    /// Whether `root` holds a layout.
+    pub fn exists(root: &Path) -> bool {
+        root.join("oci-layout").exists()
+    }
+
+    /// Opens the layout at `root`; an absent or empty directory becomes one.
+    ///
+    /// `index.json` is written before `oci-layout`, so that whoever sees the latter sees both.
+    pub fn open_or_create(root: &Path) -> Result<Layout> {
+        if !Layout::exists(root) {
+            Layout::create(root)?;
+        }
+        Layout::open(root)
+    }
+
+    fn create(root: &Path) -> Result<()> {
+        fsutil::create_dir_all(root)?;
+        for entry in fs::read_dir(root).at("read", root)? {
+            let name = entry.at("read", root)?.file_name();
+            let name = name.to_string_lossy();
+            // What an interrupted creation leaves; `lost+found` stands on a fresh file system.
+            let known = matches!(&*name, "blobs" | "index.json" | "rstore" | "lost+found")
+                || fsutil::is_temporary_sibling(&name, "index.json")
+                || fsutil::is_temporary_sibling(&name, "oci-layout");
+            if !known {
+                return Err(Error::NotALayout {
+                    path: root.to_path_buf(),
+                    why: format!("it has no oci-layout file, and is not empty ({name})"),
+                });
+            }
+        }
+        fsutil::create_dir_all(&root.join("blobs/sha256"))?;
+        fsutil::create_dir_all(&root.join("rstore/ingest"))?;
+        let lock = FileLock::exclusive(&root.join("rstore/lock"))?;
+        if Layout::exists(root) {
+            return Ok(());
+        }
+        if !root.join("index.json").exists() {
+            Index::empty().write(&root.join("index.json"), &lock)?;
+        }
+        Ok(fsutil::atomic_replace(
+            &root.join("oci-layout"),
+            br#"{"imageLayoutVersion":"1.0.0"}"#,
+        )?)
+    }
+
+    /// Opens the layout at `root`, which must be one. Makes the directories that an empty layout
+    /// of another tool may lack.
+    pub fn open(root: &Path) -> Result<Layout> {
+        let marker = root.join("oci-layout");
+        let text = match fs::read(&marker) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotALayout {
+                    path: root.to_path_buf(),
+                    why: "it has no oci-layout file".to_owned(),
+                });
+            }
+            Err(error) => return Err(fsutil::Error::new("read", marker, error).into()),
+        };
+        let version = serde_json::from_slice::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|v| v.get("imageLayoutVersion")?.as_str().map(str::to_owned));
+        match version.as_deref() {
+            Some(version) if version.starts_with("1.") => {}
+            Some(version) => {
+                return Err(Error::NotALayout {
+                    path: root.to_path_buf(),
+                    why: format!("its layout version is {version}, and this program knows 1.x"),
+                });
+            }
+            None => {
+                return Err(Error::NotALayout {
+                    path: root.to_path_buf(),
+                    why: "its oci-layout file names no imageLayoutVersion".to_owned(),
+                });
+            }
+        }
+        let ingest = root.join("rstore/ingest");
+        fsutil::create_dir_all(&root.join("blobs/sha256"))?;
+        fsutil::create_dir_all(&ingest)?;
+        let blobs = Blobs::open(root, ingest)?;
+        Ok(Layout {
+            root: root.to_path_buf(),
+            blobs,
+        })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `ROOT/rstore`.
+    pub fn private(&self) -> PathBuf {
+        self.root.join("rstore")
+    }
+
+    /// The blobs.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// The path of `index.json`.
+    pub fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    /// What `stat` says of `index.json` now.
+    pub fn index_signature(&self) -> Result<Signature> {
+        Ok(Signature::of(&self.index_path())?)
+    }
+
+    /// Reads the index. A layout without one names nothing.
+    pub fn index(&self) -> Result<Index> {
+        let path = self.index_path();
+        match Index::read(&path) {
+            Err(index::Error::Io(error)) if error.is_not_found() => Ok(Index::empty()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Takes the lock that changes of the index need.
+    pub fn lock_index(&self) -> Result<FileLock> {
+        Ok(FileLock::exclusive(&self.root.join("rstore/lock"))?)
+    }
+
+    /// Replaces the index.
+    pub fn write_index(&self, index: &Index, lock: &FileLock) -> Result<()> {
+        Ok(index.write(&self.index_path(), lock)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_directory_becomes_a_layout_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        Layout::open_or_create(&root).unwrap();
+        assert!(
+            Layout::open(&root)
+                .unwrap()
+                .index()
+                .unwrap()
+                .entries()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_directory_of_other_things_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.txt"), "x").unwrap();
+        assert!(matches!(
+            Layout::open_or_create(dir.path()),
+            Err(Error::NotALayout { .. })
+        ));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_unknown_layout_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join("oci-layout"),
+            r#"{"imageLayoutVersion":"2.0.0"}"#,
+        )
+        .unwrap();
+        assert!(matches!(
+            Layout::open(dir.path()),
+            Err(Error::NotALayout { .. })
+        ));
+    }
+}
