@@ -3,5 +3,6 @@
 pub mod catalog;
 pub mod fsutil;
 pub mod layout;
+pub mod layer;
 pub mod lock;
 pub mod oci;
