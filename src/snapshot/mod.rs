@@ -1,0 +1,2 @@
+//! Unpacked layers as mounted file systems.
+pub mod overlay;
