@@ -1,2 +1,3 @@
 //! Unpacked layers as mounted file systems.
+
 pub mod overlay;
