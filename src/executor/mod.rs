@@ -1,0 +1,74 @@
+//! One process in a prepared root: namespaces, mounts, capabilities, seccomp. The only `unsafe`.
+//!
+//! There is no runtime and no daemon: [`Native::run`](Executor::run) clones a process into new
+//! namespaces, and three processes play:
+//!
+//! ```text
+//!   rstore (any thread)              init: PID 1 of the new namespace      the step's process
+//!   ───────────────────              ────────────────────────────────      ──────────────────
+//!   prepare: mounts, C strings,
+//!   seccomp program, mount points
+//!   clone3(PID|NS|IPC|UTS|CGROUP) ─► die with the parent thread
+//!   "go" on a pipe ────────────────► attach mounts, pivot_root
+//!                                    close every other descriptor
+//!                                    clone ──────────────────────────────► session, limits,
+//!   poll: output, cancel, pidfd      drop capabilities, reap               seccomp, user, cwd
+//!     ◄── channel: (stage, errno) ──────────────────────────────────────── execve
+//!     ◄── channel: wait status ───── its child ended: exit
+//!   pidfd readable: all are dead     the kernel kills what is left
+//!   remove mount-point stubs
+//! ```
+//!
+//! # What holds
+//! * **It all dies together.** The kernel kills a PID namespace with its init. Init dies with the
+//!   thread that cloned it (`PR_SET_PDEATHSIG`; [`Executor::run`] blocks in that thread, so this
+//!   is also the end of rstore, `kill -9` included). A parent that dies before init could ask for
+//!   that never writes the "go" byte.
+//! * **Mounts leave no trace.** Everything is mounted detached, by descriptor, and attached in
+//!   init's own mount namespace: nothing to unmount, whoever is killed when.
+//! * **The image chooses no path.** Mount points are resolved component by component with
+//!   descriptors that never leave the root (`resolve`); mounts go from descriptor to descriptor.
+//! * **After clone, only system calls.** rstore may have threads, and one of them may have held
+//!   malloc's lock: between clone and execve nothing allocates, locks or panics. What could need
+//!   memory is prepared before; what fails comes back over a typed channel as numbers, and is
+//!   told in words by the parent (`channel`).
+//! * **A step holds no descriptor of ours**: init closes all but its channel and the step's three
+//!   streams, so a step also cannot keep a lease's lock.
+//!
+//! # Where to look
+//! `step` what goes in and comes out · `native` the parent · `prepare` what is made before clone ·
+//! `resolve` mount points in an untrusted root · `stubs` those that were missing · `init` and
+//! `process` the children · `mounts/*` one file a file system · `capabilities`, `seccomp/*`,
+//! `landlock`, `network` what a step may do · `userns/*` without root · `sys` raw system calls.
+
+mod cancel;
+mod error;
+mod step;
+
+pub mod stubs;
+pub mod userns;
+
+pub use cancel::Cancel;
+pub use error::Error;
+pub use step::{
+    DEFAULT_PATH, DEFAULT_SHM_SIZE, Executor, Exit, Mount, Network, Outcome, Resource, Security,
+    Source, Stdin, Step, Stream, User,
+};
+
+/// The executor of this module, in this process's own user namespace (see [`userns::enter`]).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Native;
+
+impl Executor for Native {
+    fn run(
+        &self,
+        _step: Step,
+        _cancel: &Cancel,
+        _output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, Error> {
+        Err(Error::NotSupported {
+            what: "running",
+            instead: "patience",
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! Unpacked layers as mounted file systems.
+
+pub mod overlay;
