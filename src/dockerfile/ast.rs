@@ -268,13 +268,6 @@ pub enum Script {
     },
 }
 
-impl Run {
-    /// What is to be executed once the heredocs are put where they belong.
-    pub fn script(&self) -> Script {
-        todo!()
-    }
-}
-
 /// `RUN --network=…`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -23,23 +23,21 @@
 mod ast;
 mod error;
 pub mod expand;
+mod flags;
 pub mod glob;
+mod heredoc;
 pub mod ignore;
+mod instruction;
+mod lines;
+mod mounts;
+mod parser;
+mod quantity;
 mod stages;
 mod substitute;
+mod words;
 
 pub use ast::*;
 pub use error::{MountProblem, ParseError, ParseErrorKind};
+pub use parser::{parse, parse_instruction};
 pub use stages::{Reference, StageGraph, StageNode, StageSource, UnknownTarget};
 pub use substitute::{DefinedArgs, ExpandedInstruction, define_args};
-
-/// Parses a whole Dockerfile.
-pub fn parse(_text: &[u8]) -> Result<Dockerfile, ParseError> {
-    todo!()
-}
-
-/// Parses one instruction on its own: a trigger that a base image's `ONBUILD` left. Its places
-/// count from `line`, the line of the `FROM` that pulled it in.
-pub fn parse_instruction(_text: &str, _line: u32) -> Result<Instruction, ParseError> {
-    todo!()
-}
