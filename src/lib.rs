@@ -3,6 +3,7 @@
 pub mod catalog;
 //! rstore: builds container images without a daemon, and cleans up after itself.
 pub mod executor;
+pub mod dockerfile;
 pub mod fsutil;
 pub mod layout;
 pub mod layer;

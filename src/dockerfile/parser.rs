@@ -1,0 +1,189 @@
+//! The whole file: logical lines to instructions, instructions to stages.
+
+use super::instruction::{Parsed, Request};
+use super::lines::{LineReader, LogicalLine};
+use super::{
+    Dockerfile, FromInstruction, Heredoc, Instruction, Kind, ParseError, ParseErrorKind, Stage,
+};
+
+type Result<T> = std::result::Result<T, ParseError>;
+
+/// Parses a whole Dockerfile.
+pub fn parse(text: &[u8]) -> Result<Dockerfile> {
+    let text = decode(text)?;
+    let mut reader = LineReader::new(text, 1);
+    let mut global_args = Vec::new();
+    let mut stages: Vec<Stage> = Vec::new();
+    while let Some(line) = reader.next_line()? {
+        match read_instruction(&mut reader, line)? {
+            (line, Parsed::From(from)) => stages.push(stage(&line, from)),
+            (line, Parsed::Instruction(kind)) => {
+                let instruction = instruction(&line, kind);
+                match stages.last_mut() {
+                    Some(stage) => stage.instructions.push(instruction),
+                    None if matches!(instruction.kind, Kind::Arg(_)) => {
+                        global_args.push(instruction);
+                    }
+                    None => {
+                        let name = instruction.kind.name();
+                        let kind = ParseErrorKind::BeforeFrom { instruction: name };
+                        let span = instruction.span;
+                        return Err(reader.error_at(kind, span.line, span.column));
+                    }
+                }
+            }
+        }
+    }
+    if stages.is_empty() {
+        let no_stage = !global_args.is_empty();
+        let kind = if no_stage {
+            ParseErrorKind::NoStage
+        } else {
+            ParseErrorKind::Empty
+        };
+        return Err(reader.error_at(kind, reader.number().max(1), 1));
+    }
+    let LineReader {
+        directives,
+        warnings,
+        ..
+    } = reader;
+    Ok(Dockerfile {
+        directives,
+        global_args,
+        stages,
+        warnings,
+    })
+}
+
+/// Parses one instruction on its own: a trigger that a base image's `ONBUILD` left. Its places
+/// count from `line`, the line of the `FROM` that pulled it in.
+pub fn parse_instruction(text: &str, line: u32) -> Result<Instruction> {
+    let mut reader = LineReader::new(text, line);
+    let Some(first) = reader.next_line()? else {
+        return Err(reader.error_at(ParseErrorKind::Empty, line, 1));
+    };
+    let (first, parsed) = read_instruction(&mut reader, first)?;
+    let refuse = |kind| Err(reader.error_at(kind, first.span().line, first.span().column));
+    let kind = match parsed {
+        Parsed::From(_) => return refuse(ParseErrorKind::OnbuildTrigger { trigger: "FROM" }),
+        Parsed::Instruction(Kind::Onbuild(_)) => return refuse(ParseErrorKind::OnbuildChained),
+        Parsed::Instruction(Kind::Maintainer(_)) => {
+            return refuse(ParseErrorKind::OnbuildTrigger {
+                trigger: "MAINTAINER",
+            });
+        }
+        Parsed::Instruction(kind) => kind,
+    };
+    if let Some(second) = reader.next_line()? {
+        let span = second.span();
+        let kind = ParseErrorKind::SeveralInstructions;
+        return Err(reader.error_at(kind, span.line, span.column));
+    }
+    Ok(instruction(&first, kind))
+}
+
+/// Parses `line` and the heredocs that follow it.
+fn read_instruction(
+    reader: &mut LineReader<'_>,
+    mut line: LogicalLine,
+) -> Result<(LogicalLine, Parsed)> {
+    let text = line.text.clone();
+    let escape = reader.directives.escape;
+    let request =
+        Request::read(&text, 0, escape).map_err(|mistake| reader.error(&line, mistake))?;
+    let mut heredocs = request
+        .heredocs()
+        .map_err(|mistake| reader.error(&line, mistake))?;
+    for heredoc in &mut heredocs {
+        heredoc.content = read_heredoc(reader, &line, heredoc)?;
+    }
+    if !heredocs.is_empty() {
+        line.last_line = reader.number();
+    }
+    let parsed = request
+        .parse(heredocs)
+        .map_err(|mistake| reader.error(&line, mistake))?;
+    Ok((line, parsed))
+}
+
+fn read_heredoc(
+    reader: &mut LineReader<'_>,
+    line: &LogicalLine,
+    heredoc: &Heredoc,
+) -> Result<String> {
+    if let Some(content) = reader.read_heredoc(&heredoc.name, heredoc.chomp) {
+        return Ok(content);
+    }
+    let (number, column) = line.place(line.text.find("<<").unwrap_or(0));
+    let kind = ParseErrorKind::UnterminatedHeredoc {
+        name: heredoc.name.clone(),
+    };
+    Err(reader.error_at(kind, number, column))
+}
+
+fn stage(line: &LogicalLine, from: FromInstruction) -> Stage {
+    Stage {
+        name: from.alias.as_ref().map(|alias| alias.to_ascii_lowercase()),
+        from: FromInstruction {
+            comments: line.comments.clone(),
+            ..from
+        },
+        instructions: Vec::new(),
+        span: line.span(),
+    }
+}
+
+fn instruction(line: &LogicalLine, kind: Kind) -> Instruction {
+    let original = line.text.trim().to_owned();
+    let keyword_length = original.find(char::is_whitespace).unwrap_or(original.len());
+    Instruction {
+        kind,
+        span: line.span(),
+        keyword: original[..keyword_length].to_owned(),
+        original,
+        comments: line.comments.clone(),
+    }
+}
+
+/// The text of a file: UTF-8, perhaps after a byte-order mark, without NUL.
+fn decode(bytes: &[u8]) -> Result<&str> {
+    let fail = |kind, line, column| {
+        Err(ParseError {
+            kind,
+            line,
+            column,
+            source_line: String::new(),
+        })
+    };
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return fail(ParseErrorKind::Utf16, 1, 1);
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let (valid, broken) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text, None),
+        Err(error) => {
+            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            (
+                std::str::from_utf8(valid).unwrap_or_default(),
+                bytes.get(error.valid_up_to()),
+            )
+        }
+    };
+    let place = |text: &str| {
+        let line = text.matches('\n').count() as u32 + 1;
+        let column = text.rsplit('\n').next().unwrap_or_default().chars().count() as u32 + 1;
+        (line, column)
+    };
+    if let Some(index) = valid.find('\0') {
+        let (line, column) = place(&valid[..index]);
+        return fail(ParseErrorKind::Binary { byte: 0 }, line, column);
+    }
+    match broken {
+        None => Ok(valid),
+        Some(&byte) => {
+            let (line, column) = place(valid);
+            fail(ParseErrorKind::NotUtf8 { byte }, line, column)
+        }
+    }
+}
