@@ -284,10 +284,10 @@ pub fn record_document(
         Document::Other(_) | Document::Leaf => BlobKind::Other,
     };
     tx.set_kind(id, kind)?;
-    if let Document::Manifest(manifest) = document {
-        if manifest.is_image() {
-            record_image(tx, layout, id, manifest, &targets, size, now)?;
-        }
+    if let Document::Manifest(manifest) = document
+        && manifest.is_image()
+    {
+        record_image(tx, layout, id, manifest, &targets, size, now)?;
     }
     Ok(pending)
 }

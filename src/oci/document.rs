@@ -318,10 +318,11 @@ fn generic(bytes: &[u8]) -> Document {
 fn descriptors(value: &Value, found: &mut Vec<Descriptor>) {
     match value {
         Value::Object(members) => {
-            if members.contains_key("digest") && members.contains_key("size") {
-                if let Ok(descriptor) = Descriptor::deserialize(value) {
-                    found.push(descriptor);
-                }
+            if members.contains_key("digest")
+                && members.contains_key("size")
+                && let Ok(descriptor) = Descriptor::deserialize(value)
+            {
+                found.push(descriptor);
             }
             members
                 .values()

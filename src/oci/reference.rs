@@ -66,12 +66,12 @@ impl FromStr for Reference {
             Some((rest, tag)) if !tag.contains('/') => (rest, Some(tag)),
             _ => (name, None),
         };
-        if let Some(tag) = tag {
-            if !is_tag(tag) {
-                return Err(fail(
-                    "a tag is 1 to 128 of letters, digits, '_', '.', '-', and starts with none of the last two",
-                ));
-            }
+        if let Some(tag) = tag
+            && !is_tag(tag)
+        {
+            return Err(fail(
+                "a tag is 1 to 128 of letters, digits, '_', '.', '-', and starts with none of the last two",
+            ));
         }
         let (domain, path) = split_domain(name);
         if !is_domain(&domain) {

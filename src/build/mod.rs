@@ -1,0 +1,2 @@
+//! From a Dockerfile to an image.
+pub mod event;

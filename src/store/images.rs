@@ -1,0 +1,343 @@
+//! Finding images, and reading them.
+
+use super::{Error, Lease, Result, Store};
+use crate::catalog::{BlobKind, BlobRow};
+use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT, Manifest};
+use crate::oci::{Digest, ImageConfig, Platform, Reference, digest, media};
+
+/// An image, read and verified: manifest and config.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest's size in bytes.
+    pub size: u64,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The config.
+    pub config: ImageConfig,
+}
+
+impl Image {
+    /// The image's ID: the digest of its config.
+    pub fn id(&self) -> Digest {
+        self.manifest.config.digest
+    }
+
+    /// The chain ID of each layer, the lowest first.
+    pub fn chain_ids(&self) -> Vec<Digest> {
+        self.config.chain_ids()
+    }
+
+    /// The chain ID of all layers; `None` for an image without any.
+    pub fn chain_id(&self) -> Option<Digest> {
+        let mut chain = None;
+        for diff_id in &self.config.rootfs.diff_ids {
+            chain = Some(digest::chain_id(chain.as_ref(), diff_id));
+        }
+        chain
+    }
+}
+
+impl Store {
+    /// Reads an image by its manifest's digest.
+    pub fn image(&self, digest: &Digest) -> Result<Image> {
+        let bytes = self.layout.blobs().read(digest, MANIFEST_LIMIT)?;
+        let wrong = |source| Error::Document {
+            digest: *digest,
+            source,
+        };
+        let manifest = document::manifest(&bytes).map_err(wrong)?;
+        if !manifest.is_image() {
+            return Err(Error::NotAnImage {
+                what: digest.to_string(),
+                why: format!("its config is {:?}", manifest.config.media_type),
+            });
+        }
+        let config = self
+            .layout
+            .blobs()
+            .read(&manifest.config.digest, MANIFEST_LIMIT)?;
+        let wrong = |source| Error::Document {
+            digest: manifest.config.digest,
+            source,
+        };
+        let config = ImageConfig::parse(&config).map_err(wrong)?;
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            return Err(wrong(document::Error::Ambiguous(format!(
+                "the config lists {} layers, the manifest {}",
+                config.rootfs.diff_ids.len(),
+                manifest.layers.len()
+            ))));
+        }
+        Ok(Image {
+            digest: *digest,
+            size: bytes.len() as u64,
+            manifest,
+            config,
+        })
+    }
+
+    /// The digest that a name, an ID, a unique prefix of one (4 digits or more), or a digest
+    /// means: that of a manifest or of an index.
+    pub fn find(&self, name: &str) -> Result<Digest> {
+        // A name that is stored as it is written comes first, whatever its shape.
+        if let Some((digest, _)) = self.catalog.read(|tx| tx.tag(name))? {
+            return Ok(digest);
+        }
+        let reference = name.parse::<Reference>();
+        if let Ok(reference) = &reference {
+            if let Some(digest) = self.find_reference(reference)? {
+                return Ok(digest);
+            }
+        }
+        if let Some(digest) = self.find_id(name)? {
+            return Ok(digest);
+        }
+        if let (Err(error), false) = (&reference, name.starts_with("sha256:")) {
+            return Err(error.clone().into());
+        }
+        Err(Error::UnknownImage {
+            name: name.to_owned(),
+            nearest: self.nearest_tag(name)?,
+        })
+    }
+
+    fn find_reference(&self, reference: &Reference) -> Result<Option<Digest>> {
+        if let Some(digest) = &reference.digest {
+            let row = self.catalog.read(|tx| tx.blob(digest))?;
+            return Ok(row.filter(BlobRow::is_usable).map(|row| row.digest));
+        }
+        for name in [reference.familiar(), reference.full()] {
+            if let Some((digest, _)) = self.catalog.read(|tx| tx.tag(&name))? {
+                return Ok(Some(digest));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_id(&self, text: &str) -> Result<Option<Digest>> {
+        let prefix = text
+            .strip_prefix("sha256:")
+            .unwrap_or(text)
+            .to_ascii_lowercase();
+        if prefix.len() < 4 || prefix.len() > 64 || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        if let Some(digest) = Digest::from_hex(&prefix) {
+            let row = self.catalog.read(|tx| tx.blob(&digest))?;
+            let document = |row: &BlobRow| matches!(row.kind, BlobKind::Manifest | BlobKind::Index);
+            if row.is_some_and(|row| row.is_usable() && document(&row)) {
+                return Ok(Some(digest));
+            }
+        }
+        let found = self.catalog.read(|tx| tx.images_by_prefix(&prefix, 8))?;
+        match found.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(*one)),
+            [first, rest @ ..] => {
+                // Several manifests of one config are one image by its ID.
+                let id = |digest: &Digest| Ok::<_, Error>(self.image(digest)?.id());
+                let same = id(first)?;
+                if rest
+                    .iter()
+                    .map(id)
+                    .all(|other| other.is_ok_and(|other| other == same))
+                {
+                    return Ok(Some(*first));
+                }
+                let candidates = found
+                    .iter()
+                    .map(|d| id(d).map(|i| i.short()))
+                    .collect::<Result<_>>()?;
+                Err(Error::Ambiguous {
+                    prefix: text.to_owned(),
+                    candidates,
+                })
+            }
+        }
+    }
+
+    fn nearest_tag(&self, name: &str) -> Result<Option<String>> {
+        let names = self.catalog.read(|tx| tx.index_entries())?;
+        let distance = |candidate: &str| {
+            let repository = candidate.rsplit_once(':').map_or(candidate, |(r, _)| r);
+            edit_distance(name, candidate).min(edit_distance(name, repository))
+        };
+        Ok(names
+            .into_iter()
+            .filter_map(|entry| entry.name)
+            .map(|candidate| (distance(&candidate), candidate))
+            .filter(|(distance, _)| *distance <= 1 + name.chars().count() / 4)
+            .min()
+            .map(|(_, candidate)| candidate))
+    }
+
+    /// The image that a name means, an index being resolved for `platform`.
+    pub fn find_image(&self, name: &str, platform: &Platform) -> Result<Image> {
+        let digest = self.find(name)?;
+        self.image_for(&digest, name, platform)
+    }
+
+    /// The image that a manifest is, or that an index has for `platform`.
+    pub fn image_for(&self, digest: &Digest, name: &str, platform: &Platform) -> Result<Image> {
+        let mut digest = *digest;
+        // An index in an index in an index is legal; one that leads back to itself is not.
+        for _ in 0..8 {
+            let bytes = self.layout.blobs().read(&digest, INDEX_LIMIT)?;
+            match document::parse(&bytes, "")
+                .map_err(|source| Error::Document { digest, source })?
+            {
+                Document::Manifest(_) => return self.image(&digest),
+                Document::Index(index) => digest = choose(&index, name, platform)?,
+                Document::Other(_) | Document::Leaf => break,
+            }
+        }
+        Err(Error::NotAnImage {
+            what: name.to_owned(),
+            why: format!("{digest} is no manifest"),
+        })
+    }
+}
+
+impl BlobRow {
+    fn is_usable(&self) -> bool {
+        self.present && self.condemned.is_none()
+    }
+}
+
+fn choose(index: &document::Index, name: &str, wanted: &Platform) -> Result<Digest> {
+    let images = || {
+        index
+            .manifests
+            .iter()
+            .filter(|d| d.platform.as_ref().is_none_or(|p| p.os != "unknown"))
+    };
+    let exact = |d: &&document::Descriptor| d.platform.as_ref() == Some(wanted);
+    let close = |d: &&document::Descriptor| {
+        d.platform.as_ref().is_some_and(|p| {
+            p.os == wanted.os
+                && p.architecture == wanted.architecture
+                && (wanted.variant.is_none() || p.variant.is_none())
+        })
+    };
+    let nested = |d: &&document::Descriptor| d.platform.is_none() || media::is_index(&d.media_type);
+    images()
+        .find(exact)
+        .or_else(|| images().find(close))
+        .or_else(|| images().find(nested))
+        .map(|descriptor| descriptor.digest)
+        .ok_or_else(|| Error::NoPlatform {
+            name: name.to_owned(),
+            wanted: wanted.to_string(),
+            found: images()
+                .filter_map(|d| Some(d.platform.as_ref()?.to_string()))
+                .collect(),
+        })
+}
+
+/// How many characters must be typed, deleted or replaced to make one word the other.
+pub fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let cost = (diagonal + usize::from(x != *y))
+                .min(row[j] + 1)
+                .min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+impl Lease<'_> {
+    /// The image that a step with this key gave before, pinned; `None` if there is none, or if
+    /// what there is cannot be trusted.
+    pub fn cached(&self, key: &Digest) -> Result<Option<Image>> {
+        let Some(digest) = self.store().catalog.read(|tx| tx.cached_image(key))? else {
+            return Ok(None);
+        };
+        let now = self.store().now();
+        let pinned = self.store().write(|tx| {
+            // Between the look and now a prune may have condemned it.
+            let Some(row) = tx.blob(&digest)?.filter(BlobRow::is_usable) else {
+                return Ok(false);
+            };
+            tx.lease_blob(&self.id().to_owned(), row.id)?;
+            tx.touch_image(row.id, now)?;
+            tx.count_cache_hit(key, now)?;
+            Ok(true)
+        })?;
+        if !pinned {
+            return Ok(None);
+        }
+        match self.trusted_image(&digest) {
+            Ok(image) => Ok(Some(image)),
+            Err(error) if error.is_corruption() => {
+                self.store().write(|tx| Ok(tx.forget_cache_record(key)?))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pins an image that this process is going to rely on, and reads it.
+    pub fn use_image(&self, name: &str, platform: &Platform) -> Result<Image> {
+        let digest = self.store().find(name)?;
+        let image = self.store().image_for(&digest, name, platform)?;
+        let now = self.store().now();
+        let pinned = self.store().write(|tx| {
+            let Some(row) = tx.blob(&image.digest)?.filter(BlobRow::is_usable) else {
+                return Ok(false);
+            };
+            tx.lease_blob(self.id(), row.id)?;
+            tx.touch_image(row.id, now)?;
+            Ok(true)
+        })?;
+        if !pinned {
+            return Err(Error::UnknownImage {
+                name: name.to_owned(),
+                nearest: None,
+            });
+        }
+        self.trusted_image(&image.digest)
+    }
+
+    /// Reads a pinned image, having made sure that all of it is there, and that what an unclean
+    /// stop may have torn is whole.
+    fn trusted_image(&self, digest: &Digest) -> Result<Image> {
+        let image = self.store().image(digest)?;
+        let blobs = std::iter::once(digest)
+            .chain(std::iter::once(&image.manifest.config.digest))
+            .chain(image.manifest.layers.iter().map(|layer| &layer.digest));
+        for blob in blobs {
+            let row = self.store().catalog.read(|tx| tx.blob(blob))?;
+            let Some(row) = row.filter(|row| row.present) else {
+                return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
+            };
+            let suspect =
+                row.ours && !row.boot.is_empty() && row.boot != self.store().host().boot();
+            if suspect {
+                self.store().layout.blobs().verify(blob)?;
+                self.store().layout.blobs().sync(blob)?;
+                self.store().write(|tx| Ok(tx.set_durable(row.id)?))?;
+            }
+        }
+        Ok(image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edit_distance_counts_edits() {
+        assert_eq!(edit_distance("alpine", "alpine"), 0);
+        assert_eq!(edit_distance("alpin", "alpine"), 1);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+}

@@ -1,0 +1,101 @@
+//! A lease: what one writer is using, for as long as it lives.
+//!
+//! ```text
+//! leases/.ID.tmp  created, locked ──rename──▶ leases/ID ──▶ row in `lease`
+//! ```
+//! The file is locked before it has its name, so that whoever can take the lock of `leases/ID`
+//! knows that its owner is dead. What the owner makes outside of `blobs/` is named after the ID:
+//! `ingest/ID-1`, `snapshots/ID-2`, `containers/…` by its row.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Result, Store};
+use crate::catalog::lease::LeaseRow;
+use crate::fsutil::{self, IoContext};
+use crate::layout::Ingest;
+use crate::lock::FileLock;
+
+/// A live lease. Dropped, it ends, and what it pinned is for the next prune to judge.
+#[derive(Debug)]
+pub struct Lease<'s> {
+    store: &'s Store,
+    id: String,
+    lock: Option<FileLock>,
+    names: AtomicU64,
+}
+
+impl Store {
+    /// Begins a lease of a kind (`build`, `load`, …); `detail` says in words what it is for.
+    pub fn lease(&self, kind: &str, detail: &str) -> Result<Lease<'_>> {
+        let id = hex(&self.host.random()[..8]);
+        let directory = self.private("leases");
+        let temporary = directory.join(format!(".{id}.tmp"));
+        let lock = FileLock::exclusive(&temporary)?;
+        fs::rename(&temporary, directory.join(&id)).at("rename", &temporary)?;
+        let lease = Lease {
+            store: self,
+            id,
+            lock: Some(lock),
+            names: AtomicU64::new(0),
+        };
+        let row = LeaseRow {
+            id: lease.id.clone(),
+            kind: kind.to_owned(),
+            detail: detail.to_owned(),
+            process: std::process::id(),
+            started: self.now(),
+        };
+        self.write(|tx| Ok(tx.put_lease(&row)?))?;
+        Ok(lease)
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl<'s> Lease<'s> {
+    /// The store.
+    pub fn store(&self) -> &'s Store {
+        self.store
+    }
+
+    /// Its ID.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A file or directory name that nobody else uses, and that names its owner.
+    pub fn unique_name(&self) -> String {
+        format!("{}-{}", self.id, self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Starts a blob.
+    pub fn ingest(&self) -> Result<Ingest> {
+        Ok(self.store.layout.blobs().ingest(&self.unique_name())?)
+    }
+
+    /// Ends the lease and says whether that worked; dropping it does the same in silence.
+    pub fn end(mut self) -> Result<()> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let Some(lock) = self.lock.take() else {
+            return Ok(());
+        };
+        self.store.write(|tx| Ok(tx.end_lease(&self.id)?))?;
+        let removed = fsutil::remove_file(&self.store.private("leases").join(&self.id));
+        drop(lock);
+        removed?;
+        Ok(())
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // Whatever fails here, the lock goes with the process, and the next writer reaps the rest.
+        let _ = self.finish();
+    }
+}

@@ -1,0 +1,375 @@
+//! One opened store: layout, catalog, leases, snapshots. What every command holds.
+//!
+//! ```text
+//! Store ── layout    index.json, blobs/            the truth
+//!       ├─ catalog   rstore/catalog.db             what is known of it
+//!       └─ Lease     rstore/leases/ID, locked      what this process is using:
+//!            ├─ publish   blobs, images            pinned before they appear
+//!            ├─ cached    cache hits               pinned before they are relied on
+//!            ├─ snapshots unpacked layers          pinned before a step stands on them
+//!            └─ containers, ingest                 named after the lease, so that whoever
+//!                                                  finds it dead knows what to remove
+//! ```
+//!
+//! Opening takes in what changed behind our back: a new or lost catalog is made from the layout, a
+//! changed `index.json` is read. What had to be done is told by [`Store::notices`].
+//!
+//! **Order of writes.** A row before its file: a blob is recorded and pinned, then renamed into
+//! place; its image is offered to the cache after that. A crash in between leaves rows without
+//! files, which a prune forgets, and never a file that nobody knows. Tags are last of all, after
+//! everything they reach was fsynced ([`tags`]).
+//!
+//! The library reads neither clock nor environment: a [`Host`] answers for them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::catalog::{self, Catalog, Millis, sync};
+use crate::fsutil::{self, IoContext};
+use crate::layout::{self, Layout};
+
+pub mod containers;
+pub mod images;
+pub mod lease;
+pub mod publish;
+pub mod snapshots;
+pub mod tags;
+
+pub use containers::Container;
+pub use images::Image;
+pub use lease::Lease;
+pub use publish::{LayerBlob, NewImage};
+pub use snapshots::Lower;
+
+/// What the process's surroundings answer: time, chance, identity.
+pub trait Host: Send + Sync {
+    /// Milliseconds since the epoch.
+    fn now(&self) -> Millis;
+    /// Sixteen bytes that nobody else has drawn.
+    fn random(&self) -> [u8; 16];
+    /// Names this boot of the machine: what was not fsynced under another one may be lost.
+    fn boot(&self) -> &str;
+    /// The ID map of this process's files' owners: `host`, or that of a user namespace.
+    fn owners(&self) -> &str;
+}
+
+/// Why the store cannot do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system said no.
+    #[error(transparent)]
+    Io(#[from] fsutil::Error),
+    /// The layout said no.
+    #[error(transparent)]
+    Layout(#[from] layout::Error),
+    /// The catalog said no.
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    /// A layer cannot be packed or unpacked.
+    #[error("layer {digest}: {source}")]
+    Layer {
+        /// The layer's blob.
+        digest: crate::oci::Digest,
+        /// What is wrong with it.
+        #[source]
+        source: crate::layer::Error,
+    },
+    /// An overlay cannot be mounted.
+    #[error(transparent)]
+    Overlay(crate::snapshot::overlay::Error),
+    /// A document cannot be understood.
+    #[error("{digest}: {source}")]
+    Document {
+        /// The document.
+        digest: crate::oci::Digest,
+        /// What is wrong with it.
+        #[source]
+        source: crate::oci::document::Error,
+    },
+    /// There is no store, and the command makes none.
+    #[error("there is no store at {}; `rstore build`, `load` or `import` make one, --root names another", path.display())]
+    NoStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No image has this name or ID.
+    #[error("no image is called {name:?}{}", near(.nearest))]
+    UnknownImage {
+        /// What was asked for.
+        name: String,
+        /// The tag that reads most like it.
+        nearest: Option<String>,
+    },
+    /// Several images have an ID that starts so.
+    #[error("{prefix:?} is the beginning of several image IDs: {}", .candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// The IDs.
+        candidates: Vec<String>,
+    },
+    /// An index has no image for the platform.
+    #[error("image {name:?} has no variant for {wanted}; it has {}", .found.join(", "))]
+    NoPlatform {
+        /// The image.
+        name: String,
+        /// The platform that was asked for.
+        wanted: String,
+        /// Those that there are.
+        found: Vec<String>,
+    },
+    /// Not an image name.
+    #[error(transparent)]
+    Name(#[from] crate::oci::reference::ParseReferenceError),
+    /// The thing is something else than was asked for.
+    #[error("{what} is not an image: {why}")]
+    NotAnImage {
+        /// The digest or name.
+        what: String,
+        /// What it is.
+        why: String,
+    },
+}
+
+fn near(nearest: &Option<String>) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean {name:?}?"),
+        None => "; `rstore images -a` lists what there is".to_owned(),
+    }
+}
+
+impl From<layout::blobs::Error> for Error {
+    fn from(error: layout::blobs::Error) -> Error {
+        Error::Layout(error.into())
+    }
+}
+
+impl Error {
+    /// Whether the disk, its inodes or a quota are exhausted.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Error::Io(error) => error.is_no_space(),
+            Error::Layout(layout::Error::Io(error))
+            | Error::Layout(layout::Error::Blob(layout::blobs::Error::Io(error)))
+            | Error::Layout(layout::Error::Index(layout::index::Error::Io(error))) => {
+                error.is_no_space()
+            }
+            Error::Catalog(error) => error.is_no_space(),
+            Error::Layer { source, .. } => source.is_no_space(),
+            _ => false,
+        }
+    }
+
+    /// Whether stored bytes are missing or wrong.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Error::Layout(layout::Error::Blob(error)) => error.is_damage(),
+            Error::Layout(layout::Error::Index(layout::index::Error::Invalid { .. })) => true,
+            Error::Layer { source, .. } => source.is_bad_layer(),
+            Error::Document { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// What the functions of this module return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Something that opening had to do and that people should hear of once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// There was no catalog for a layout that has blobs: it was made from them.
+    CatalogBuilt {
+        /// How many blobs were taken in.
+        blobs: usize,
+    },
+    /// The catalog was torn: it was moved away and made again.
+    CatalogRebuilt {
+        /// Where the torn one is.
+        moved_to: PathBuf,
+        /// What SQLite said of it.
+        why: String,
+    },
+}
+
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Notice::CatalogBuilt { blobs } => write!(
+                f,
+                "the store has no catalog: made one from its {blobs} blobs (cache and history start anew)"
+            ),
+            Notice::CatalogRebuilt { moved_to, why } => write!(
+                f,
+                "the catalog was damaged ({why}): made a new one from the blobs; the old one is {}",
+                moved_to.display()
+            ),
+        }
+    }
+}
+
+/// Whether opening may make a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An absent or empty directory becomes a store.
+    Create,
+    /// It must be there.
+    Existing,
+}
+
+/// One opened store.
+pub struct Store {
+    layout: Layout,
+    catalog: Catalog,
+    host: Arc<dyn Host>,
+    notices: Vec<Notice>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("root", &self.layout.root())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The directories below `rstore/`.
+pub const DIRECTORIES: [&str; 6] = [
+    "leases",
+    "ingest",
+    "snapshots",
+    "containers",
+    "cache-mounts",
+    "quarantine",
+];
+
+/// `meta` key: the catalog has taken in the whole layout once.
+const BUILT: &str = "built";
+
+impl Store {
+    /// Opens the store at `root`, and takes in what changed.
+    pub fn open(root: &Path, mode: OpenMode, host: Arc<dyn Host>) -> Result<Store> {
+        let layout = match mode {
+            OpenMode::Create => Layout::open_or_create(root)?,
+            OpenMode::Existing if Layout::exists(root) => Layout::open(root)?,
+            OpenMode::Existing => {
+                // A directory that may not be looked into is not one that is not there.
+                if let Err(error) = std::fs::metadata(root.join("oci-layout")) {
+                    if error.kind() == std::io::ErrorKind::PermissionDenied {
+                        return Err(fsutil::Error::new("open", root, error).into());
+                    }
+                }
+                return Err(Error::NoStore {
+                    path: root.to_path_buf(),
+                });
+            }
+        };
+        for directory in DIRECTORIES {
+            let path = layout.private().join(directory);
+            if !path.is_dir() {
+                fsutil::create_dir_all(&path)?;
+            }
+        }
+        let mut notices = Vec::new();
+        let catalog = open_catalog(&layout, host.as_ref(), &mut notices)?;
+        let store = Store {
+            layout,
+            catalog,
+            host,
+            notices,
+        };
+        store.take_in()
+    }
+
+    fn take_in(mut self) -> Result<Store> {
+        let now = self.now();
+        if self.catalog.read(|tx| tx.meta(BUILT))?.is_none() {
+            sync::index(&self.catalog, &self.layout, now)?;
+            let scanned = sync::scan(&self.catalog, &self.layout, now)?;
+            self.catalog
+                .write(|tx| Ok::<_, catalog::WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
+            let blobs = scanned.added;
+            let had_blobs = blobs > 0 || !self.catalog.read(|tx| tx.index_entries())?.is_empty();
+            if self.notices.is_empty() && had_blobs {
+                self.notices.push(Notice::CatalogBuilt { blobs });
+            }
+        } else {
+            sync::index(&self.catalog, &self.layout, now)?;
+        }
+        Ok(self)
+    }
+
+    /// Takes in what other tools put into `blobs/` or took out of it. Commands that speak of all
+    /// blobs do this first; it costs a `stat` where nothing changed.
+    pub fn scan(&self) -> Result<sync::Scanned> {
+        Ok(sync::scan(&self.catalog, &self.layout, self.now())?)
+    }
+
+    /// What opening had to do.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        self.layout.root()
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The surroundings.
+    pub fn host(&self) -> &dyn Host {
+        self.host.as_ref()
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn now(&self) -> Millis {
+        self.host.now()
+    }
+
+    /// A path below `rstore/`.
+    pub fn private(&self, directory: &str) -> PathBuf {
+        self.layout.private().join(directory)
+    }
+
+    /// Runs `body` in one write transaction of the catalog.
+    pub fn write<T>(
+        &self,
+        body: impl FnOnce(&catalog::Writer) -> std::result::Result<T, catalog::WriteError<Error>>,
+    ) -> Result<T> {
+        self.catalog.write(body)
+    }
+}
+
+fn open_catalog(layout: &Layout, host: &dyn Host, notices: &mut Vec<Notice>) -> Result<Catalog> {
+    let path = layout.private().join("catalog.db");
+    match Catalog::open(&path) {
+        Err(error) if error.is_damage() => {}
+        other => return Ok(other?),
+    }
+    // Of several that notice at once, the first moves it away; the others find a whole one.
+    let _lock = layout.lock_index()?;
+    let why = match Catalog::open(&path) {
+        Err(error) if error.is_damage() => error.to_string(),
+        other => return Ok(other?),
+    };
+    let moved_to = layout
+        .private()
+        .join(format!("quarantine/catalog.db.{}", host.now()));
+    std::fs::rename(&path, &moved_to).at("rename", &path)?;
+    for suffix in ["-wal", "-shm"] {
+        let mut name = path.clone().into_os_string();
+        name.push(suffix);
+        fsutil::remove_file(Path::new(&name))?;
+    }
+    notices.push(Notice::CatalogRebuilt { moved_to, why });
+    Ok(Catalog::open(&path)?)
+}

@@ -1,0 +1,173 @@
+//! Tags: where durability is paid.
+//!
+//! Before a name appears in `index.json`, all that it reaches is on the disk: each blob that isn't
+//! known to be is fsynced, or the whole file system at once where there are many; then the
+//! directory; then the index. A crash at any point leaves the old index, or the new one with
+//! everything behind it.
+
+use super::{Error, Lease, Result, Store};
+use crate::catalog::journal::JournalEntry;
+use crate::catalog::{BlobRow, WriteError, sync};
+use crate::layout::Index;
+use crate::oci::{Digest, Reference};
+
+/// From how many files on one syncfs is cheaper than an fsync each.
+const MANY: usize = 8;
+
+impl Store {
+    /// The names under which `text` is stored: the familiar form of an image name.
+    pub fn tag_name(text: &str) -> Result<String> {
+        let reference: Reference = text.parse()?;
+        if reference.digest.is_some() {
+            return Err(crate::oci::reference::ParseReferenceError {
+                text: text.to_owned(),
+                why: "a tag cannot name a digest".to_owned(),
+            }
+            .into());
+        }
+        Ok(reference.familiar())
+    }
+
+    /// Takes tags away. Returns what each pointed at; an unknown one is an error, and then none goes.
+    pub fn untag(&self, names: &[String]) -> Result<Vec<Digest>> {
+        let mut before = Vec::new();
+        self.change_index("untag", names, |index| {
+            for name in names {
+                let digest = index.untag(name).ok_or_else(|| Error::UnknownImage {
+                    name: name.clone(),
+                    nearest: None,
+                })?;
+                before.push(digest);
+            }
+            Ok(())
+        })?;
+        Ok(before)
+    }
+
+    /// Changes `index.json` under the lock, and the catalog's mirror of it with it.
+    fn change_index(
+        &self,
+        operation: &str,
+        names: &[String],
+        change: impl FnOnce(&mut Index) -> Result<()>,
+    ) -> Result<()> {
+        let now = self.now();
+        let lock = self.layout().lock_index()?;
+        let mut index = self.layout().index()?;
+        change(&mut index)?;
+        self.layout().write_index(&index, &lock)?;
+        self.write(|tx| {
+            sync::take_index(tx, self.layout(), now).map_err(|error| match error {
+                WriteError::Sqlite(error) => WriteError::Sqlite(error),
+                WriteError::Caller(error) => WriteError::Caller(error.into()),
+            })?;
+            for name in names {
+                let subject = name.clone();
+                let operation = operation.to_owned();
+                tx.note(&JournalEntry {
+                    time: now,
+                    operation,
+                    subject,
+                    bytes: 0,
+                    detail: String::new(),
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Every blob that `root` reaches by its documents, `root` included.
+    fn reach(&self, root: &Digest) -> Result<Vec<BlobRow>> {
+        let reached = self.catalog().read(|tx| {
+            let mut reached: Vec<BlobRow> = Vec::new();
+            let mut seen = hashbrown::HashSet::new();
+            let mut pending: Vec<i64> = tx.blob(root)?.map(|row| row.id).into_iter().collect();
+            while let Some(id) = pending.pop() {
+                if !seen.insert(id) {
+                    continue;
+                }
+                reached.extend(tx.blob_by_id(id)?);
+                pending.extend(tx.edges_from(id)?.iter().map(|edge| edge.target));
+            }
+            Ok(reached)
+        })?;
+        Ok(reached)
+    }
+
+    /// Puts all that `root` reaches on the disk for good.
+    fn make_durable(&self, root: &Digest) -> Result<()> {
+        let pending: Vec<BlobRow> = self
+            .reach(root)?
+            .into_iter()
+            .filter(|row| row.present && !row.boot.is_empty())
+            .collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let blobs = self.layout().blobs();
+        for row in pending
+            .iter()
+            .filter(|row| row.ours && row.boot != self.host().boot())
+        {
+            // Written before an unclean stop: what is torn must not get a name.
+            blobs.verify(&row.digest)?;
+        }
+        if pending.len() > MANY {
+            blobs.sync_file_system()?;
+        } else {
+            pending.iter().try_for_each(|row| blobs.sync(&row.digest))?;
+            blobs.sync_directory()?;
+        }
+        self.write(|tx| Ok(pending.iter().try_for_each(|row| tx.set_durable(row.id))?))
+    }
+}
+
+impl Lease<'_> {
+    /// Points tags (in their stored form, see [`Store::tag_name`]) at a manifest or an index that
+    /// this lease has pinned.
+    pub fn tag(&self, names: &[String], digest: &Digest) -> Result<()> {
+        let store = self.store();
+        let Some(row) = store
+            .catalog()
+            .read(|tx| tx.blob(digest))?
+            .filter(|row| row.present)
+        else {
+            return Err(crate::layout::blobs::Error::Missing { digest: *digest }.into());
+        };
+        let now = store.now();
+        store.write(|tx| {
+            tx.lease_blob(self.id(), row.id)?;
+            tx.touch_image(row.id, now)?;
+            Ok(())
+        })?;
+        store.make_durable(digest)?;
+        let media_type = store.media_type_of(&row)?;
+        store.change_index("tag", names, |index| {
+            for name in names {
+                index.tag(name, &media_type, *digest, row.size);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Store {
+    /// The media type to write into a descriptor of a stored document.
+    fn media_type_of(&self, row: &BlobRow) -> Result<String> {
+        use crate::oci::document::{self, Document, INDEX_LIMIT};
+        use crate::oci::media;
+        let bytes = self.layout().blobs().read(&row.digest, INDEX_LIMIT)?;
+        let document = document::parse(&bytes, "").map_err(|source| Error::Document {
+            digest: row.digest,
+            source,
+        })?;
+        match document {
+            Document::Manifest(m) => Ok(m.media_type.unwrap_or_else(|| media::MANIFEST.to_owned())),
+            Document::Index(i) => Ok(i.media_type.unwrap_or_else(|| media::INDEX.to_owned())),
+            Document::Other(_) | Document::Leaf => Err(Error::NotAnImage {
+                what: row.digest.to_string(),
+                why: "it is neither a manifest nor an index".to_owned(),
+            }),
+        }
+    }
+}
