@@ -11,6 +11,8 @@
 
 use std::fmt;
 
+use super::expand::ExpandError;
+
 /// A mistake in a Dockerfile and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
@@ -267,6 +269,47 @@ pub enum ParseErrorKind {
         /// The word.
         word: String,
     },
+    /// A word that cannot be expanded.
+    #[error("{0}")]
+    Expand(ExpandError),
+    /// `FROM $x` that expands to nothing.
+    #[error("the base image {word} expands to nothing; give its ARG a default, or a --build-arg")]
+    EmptyImage {
+        /// The word.
+        word: String,
+    },
+    /// `FROM --platform=$x` that expands to nothing.
+    #[error("--platform={word} expands to nothing; give its ARG a default, or a --build-arg")]
+    EmptyPlatform {
+        /// The word.
+        word: String,
+    },
+    /// `--from` a stage that comes later.
+    #[error(
+        "{name} is a stage that comes later, on line {line}; move it before this stage, which needs it"
+    )]
+    ForwardReference {
+        /// The name as written.
+        name: String,
+        /// The line of its `FROM`.
+        line: u32,
+    },
+    /// `--from` the stage that it stands in.
+    #[error(
+        "{name} is the stage that this instruction belongs to; it cannot take files from itself"
+    )]
+    SelfReference {
+        /// The name as written.
+        name: String,
+    },
+    /// `--from=7` where there are fewer stages.
+    #[error("there is no stage number {number}; the stages before this one are {}", stages_before(*count))]
+    NoSuchStage {
+        /// The number.
+        number: u64,
+        /// How many stages come before.
+        count: usize,
+    },
     /// `# escape=x`.
     #[error("escape={value:?} is not a value for the directive; it is a backslash or a backquote")]
     BadEscape {
@@ -333,7 +376,16 @@ pub enum MountProblem {
     },
     /// A variable whose expansion fails.
     #[error("{0}")]
-    Expand(crate::dockerfile::expand::ExpandError),
+    Expand(ExpandError),
+}
+
+/// The numbers of the first `count` stages.
+fn stages_before(count: usize) -> String {
+    match count {
+        0 => "none".to_owned(),
+        1 => "0 alone".to_owned(),
+        more => format!("0 to {}", more - 1),
+    }
 }
 
 /// `; did you mean X?`, or nothing.
