@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use super::Span;
 use super::expand::ExpandError;
 
 /// A mistake in a Dockerfile and where it is.
@@ -27,6 +28,29 @@ pub struct ParseError {
 }
 
 impl std::error::Error for ParseError {}
+
+impl ParseError {
+    /// An error about an instruction that was parsed before. It is told at the instruction's
+    /// first line; if all is on one line and the error about a word of it, at that word.
+    pub(super) fn about(kind: ParseErrorKind, span: Span, original: &str) -> ParseError {
+        let word = match &kind {
+            ParseErrorKind::Expand(error) if span.line == span.end_line => error.word.as_str(),
+            _ => "",
+        };
+        let before = original
+            .split(word)
+            .next()
+            .filter(|_| !word.is_empty())
+            .unwrap_or_default();
+        let indentation = " ".repeat(span.column.saturating_sub(1).min(80) as usize);
+        ParseError {
+            kind,
+            line: span.line,
+            column: span.column + before.chars().count() as u32,
+            source_line: format!("{indentation}{original}"),
+        }
+    }
+}
 
 /// The longest piece of a line that a message quotes.
 const QUOTED_WIDTH: usize = 120;

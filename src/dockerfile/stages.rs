@@ -111,12 +111,7 @@ impl Dockerfile {
         global: Lookup<'_>,
     ) -> Result<StageNode, ParseError> {
         let from = &stage.from;
-        let fail = |kind| ParseError {
-            kind,
-            line: stage.span.line,
-            column: stage.span.column,
-            source_line: from.original.clone(),
-        };
+        let fail = |kind| ParseError::about(kind, stage.span, &from.original);
         let escape = self.directives.escape;
         let expanded = |word: &str| {
             expand(word, global, escape).map_err(|error| fail(ParseErrorKind::Expand(error)))

@@ -70,16 +70,9 @@ impl Instruction {
         })
     }
 
-    /// An error about this instruction, told at its first line.
+    /// An error about this instruction.
     pub fn error(&self, kind: ParseErrorKind) -> ParseError {
-        let (line, column) = (self.span.line, self.span.column);
-        let indentation = " ".repeat(column.saturating_sub(1).min(80) as usize);
-        ParseError {
-            kind,
-            line,
-            column,
-            source_line: format!("{indentation}{}", self.original),
-        }
+        ParseError::about(kind, self.span, &self.original)
     }
 }
 
@@ -189,8 +182,12 @@ impl Expander<'_> {
         Ok(())
     }
 
+    /// The value of a flag: one that expands to nothing counts as not given.
     fn option(&mut self, text: &mut Option<String>) -> Result<()> {
-        text.as_mut().map_or(Ok(()), |text| self.text(text))
+        if let Some(word) = text {
+            *text = Some(self.expanded(word)?.text).filter(|text| !text.is_empty());
+        }
+        Ok(())
     }
 
     fn pair(&mut self, pair: &mut KeyValue) -> Result<()> {
@@ -406,14 +403,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_the_place_of_the_instruction() {
+    fn an_error_has_the_place_of_the_word() {
         let instruction = parse_instruction("  WORKDIR ${x", 7).unwrap();
         let error = instruction.expand(&environment, '\\').unwrap_err();
-        assert_eq!((error.line, error.column), (7, 3));
+        assert_eq!((error.line, error.column), (7, 11));
         let text = error.to_string();
         assert_eq!(
             text,
-            "line 7, column 3: cannot expand \"${x\": ${ has no }\n    7 |   WORKDIR ${x\n      |   ^"
+            "line 7, column 11: cannot expand \"${x\": ${ has no }\n    7 |   WORKDIR ${x\n      |           ^"
         );
     }
 }
