@@ -40,6 +40,7 @@ pub mod diff;
 pub mod entry;
 pub mod error;
 mod header;
+mod inode;
 pub mod pack;
 mod pax;
 pub mod read;
