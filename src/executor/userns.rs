@@ -29,3 +29,9 @@ pub fn enter() -> Result<OwnerMap, Error> {
 pub fn current_mapping() -> OwnerMap {
     OwnerMap("host".to_owned())
 }
+
+impl std::fmt::Display for OwnerMap {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
