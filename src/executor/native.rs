@@ -68,7 +68,7 @@ fn run(
     names.mounts = named.collect();
     let container = Container::start(script, namespaces, &ours.channel)?;
     let mut watch = Watch::new(container, ours);
-    let ended = watch.to_the_end(cancel, output);
+    let ended = watch.follow(cancel, output);
     match (ended?, watch.said) {
         (
             _,
@@ -276,7 +276,7 @@ impl Watch {
 
     /// Passes output on until init is dead; then no process of the namespace is left, so that
     /// what the pipes still hold is all there will be.
-    fn to_the_end(
+    fn follow(
         &mut self,
         cancel: &Cancel,
         output: &mut dyn FnMut(Stream, &[u8]),

@@ -176,7 +176,7 @@ impl Stub {
 }
 
 fn mtime(stat: &Stat) -> Time {
-    (stat.st_mtime as i64, stat.st_mtime_nsec as i64)
+    (stat.st_mtime, stat.st_mtime_nsec as i64)
 }
 
 /// Sets the mtime of the directory that `dir`, an `O_PATH` descriptor, stands for.

@@ -95,6 +95,20 @@ pub unsafe fn fork() -> Result<i32> {
     clone3(&arguments).map(|pid| pid as i32)
 }
 
+/// fork(2) as libc does it, for a process that has one thread: the child (`None`) may then do
+/// whatever a program does.
+pub fn fork_without_threads() -> Result<Option<rustix::process::Pid>> {
+    // SAFETY: with a single thread no lock can be held by another; libc's handlers have run.
+    let returned = check(unsafe { libc::fork() } as c_long)?;
+    Ok(rustix::process::Pid::from_raw(returned as i32))
+}
+
+/// Moves this process into new namespaces (`CLONE_NEW*`).
+pub fn unshare(namespaces: c_int) -> Result<()> {
+    // SAFETY: none of these flags unshares what Rust code could be holding (no CLONE_FILES).
+    check(c_long::from(unsafe { libc::unshare(namespaces) })).map(drop)
+}
+
 /// Ends this process at once: no handlers, no destructors.
 pub fn exit(code: i32) -> ! {
     // SAFETY: _exit(2) is always allowed.
