@@ -153,6 +153,13 @@ CREATE TABLE context_file (
     PRIMARY KEY (device, inode)
 ) STRICT, WITHOUT ROWID;
 
+-- What a selection of an image's files contained: images never change, so neither does this.
+CREATE TABLE selection (
+    key    BLOB PRIMARY KEY,
+    digest BLOB NOT NULL,
+    used   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE journal (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     time      INTEGER NOT NULL,
