@@ -184,7 +184,7 @@ fn undecodable(kind: ParseErrorKind, before: &str, rest: &[u8]) -> ParseError {
     };
     let line = before.matches('\n').count() as u32 + 1;
     ParseError {
-        kind,
+        kind: Box::new(kind),
         line,
         column: start.chars().count() as u32 + 1,
         source_line,
