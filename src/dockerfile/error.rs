@@ -17,8 +17,8 @@ use super::expand::ExpandError;
 /// A mistake in a Dockerfile and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
-    /// What is wrong.
-    pub kind: ParseErrorKind,
+    /// What is wrong (boxed: errors travel through every result).
+    pub kind: Box<ParseErrorKind>,
     /// The line, from 1.
     pub line: u32,
     /// The column in characters, from 1.
@@ -44,7 +44,7 @@ impl ParseError {
             .unwrap_or_default();
         let indentation = " ".repeat(span.column.saturating_sub(1).min(80) as usize);
         ParseError {
-            kind,
+            kind: Box::new(kind),
             line: span.line,
             column: span.column + before.chars().count() as u32,
             source_line: format!("{indentation}{original}"),
@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn the_caret_stands_below_the_column_however_long_the_line() {
         let error = ParseError {
-            kind: ParseErrorKind::ShellNotJson,
+            kind: Box::new(ParseErrorKind::ShellNotJson),
             line: 12,
             column: 301,
             source_line: format!("{}X{}", "a".repeat(300), "b".repeat(300)),

@@ -4,7 +4,7 @@
 //!
 //! - `#` in the first column makes a comment; blanks around a pattern don't count; a leading `/`
 //!   neither; `..`, `.` and doubled slashes are resolved.
-//! - `*`, `?`, `[…]` and `\` as in [`glob`](super::glob). `**` matches any number of directories:
+//! - `*`, `?`, `[…]` and `\` as in [`glob`]. `**` matches any number of directories:
 //!   `a/**/b` is also `a/b`, and `a**b` is `ab` and `ax/b`, but not `axb`. At the end it matches
 //!   anything, at the beginning `**/b` is `b` and `x/b`.
 //! - `!` takes back in. The last pattern that matches decides.

@@ -184,9 +184,35 @@ fn undecodable(kind: ParseErrorKind, before: &str, rest: &[u8]) -> ParseError {
     };
     let line = before.matches('\n').count() as u32 + 1;
     ParseError {
-        kind,
+        kind: Box::new(kind),
         line,
         column: start.chars().count() as u32 + 1,
         source_line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let error = parse_instruction(text, 7).unwrap_err();
+        format!("{}:{} {}", error.line, error.column, error.kind)
+    }
+
+    #[test]
+    fn a_trigger_is_one_instruction_with_its_heredocs() {
+        let instruction = parse_instruction("RUN cat <<E\nx\nE", 7).unwrap();
+        assert_eq!((instruction.span.line, instruction.span.end_line), (7, 9));
+        assert!(refused("RUN x\nRUN y").starts_with("8:1 a trigger of ONBUILD is one instruction"));
+        assert!(refused("").starts_with("7:1 the Dockerfile has no instructions"));
+    }
+
+    #[test]
+    fn a_trigger_is_not_what_onbuild_refuses() {
+        assert!(refused("FROM x").starts_with("7:1 FROM is not allowed"));
+        assert!(refused("MAINTAINER x").starts_with("7:1 MAINTAINER is not allowed"));
+        assert!(refused("ONBUILD RUN x").starts_with("7:1 ONBUILD ONBUILD is not allowed"));
+        assert!(refused(" NONSENSE").starts_with("7:2 unknown instruction NONSENSE"));
     }
 }

@@ -396,6 +396,6 @@ mod tests {
     fn a_base_that_expands_to_nothing_is_refused() {
         assert!(refused("FROM $nothing").contains("$nothing expands to nothing"));
         assert!(refused("FROM --platform=$nothing a").contains("--platform=$nothing expands"));
-        assert!(refused("FROM a\nFROM ${b").starts_with("line 2, column 1: cannot expand"));
+        assert!(refused("FROM a\nFROM ${b").starts_with("line 2, column 6: cannot expand"));
     }
 }
