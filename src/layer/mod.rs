@@ -45,6 +45,8 @@ pub mod pack;
 mod pax;
 pub mod read;
 mod sparse;
+#[cfg(test)]
+mod testing;
 pub mod unpack;
 pub mod whiteout;
 pub mod write;

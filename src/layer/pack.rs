@@ -164,6 +164,9 @@ fn compress<W: Write>(
     })
 }
 
+/// Full chunks on their way to the worker, and emptied ones on their way back.
+type Channels = (SyncSender<Vec<u8>>, Receiver<Vec<u8>>);
+
 /// Starts the worker on a stream of full chunks; it sends them back empty.
 type Start<'a> = Box<dyn FnOnce(Receiver<Vec<u8>>, Sender<Vec<u8>>) -> io::Result<()> + 'a>;
 
@@ -172,7 +175,7 @@ pub struct PackSink<'a> {
     chunk: Vec<u8>,
     hasher: Hasher,
     start: Option<Start<'a>>,
-    worker: Option<(SyncSender<Vec<u8>>, Receiver<Vec<u8>>)>,
+    worker: Option<Channels>,
 }
 
 impl<'a> PackSink<'a> {

@@ -6,7 +6,7 @@ use rustix::fs::FileType;
 
 use super::DiffOptions;
 use super::compare::{is_same, same_attributes};
-use super::walk::{Level, Place, Walk, check_name, duplicate};
+use super::walk::{Level, Place, Walk, check_name, reopen};
 use crate::layer::entry::{EntrySink, Kind, Xattrs, join};
 use crate::layer::error::{Error, Result};
 use crate::layer::inode::{Inode, directory_xattrs, file_type, list, stat_at};
@@ -25,15 +25,8 @@ pub fn overlay(
 ) -> Result<()> {
     let mut walk = Walk::new(options, sink);
     let marks = Marks::of(options.xattrs, &directory_xattrs(upper, b"")?, b"")?;
-    let lower = lower.map(duplicate).transpose()?;
-    enter(
-        &mut walk,
-        Vec::new(),
-        duplicate(upper)?,
-        lower,
-        None,
-        &marks,
-    )?;
+    let lower = lower.map(reopen).transpose()?;
+    enter(&mut walk, Vec::new(), reopen(upper)?, lower, None, &marks)?;
     while let Some((name, place)) = walk.next() {
         match visit(options, &name, &place)? {
             Visit::Leave => {}

@@ -6,7 +6,7 @@ use rustix::fs::FileType;
 
 use super::DiffOptions;
 use super::compare::{is_same, same_attributes};
-use super::walk::{Level, Place, Walk, check_name, duplicate};
+use super::walk::{Level, Place, Walk, check_name, reopen};
 use crate::layer::entry::{Entry, EntrySink, Kind};
 use crate::layer::error::Result;
 use crate::layer::inode::{Inode, file_type, list, stat_at};
@@ -25,8 +25,8 @@ pub fn trees(
     sink: &mut dyn EntrySink,
 ) -> Result<()> {
     let mut walk = Walk::new(options, sink);
-    let lower = lower.map(duplicate).transpose()?;
-    enter(&mut walk, Vec::new(), duplicate(upper)?, lower, None)?;
+    let lower = lower.map(reopen).transpose()?;
+    enter(&mut walk, Vec::new(), reopen(upper)?, lower, None)?;
     while let Some((name, place)) = walk.next() {
         let Place { path, upper, lower } = place;
         let Some(inode) = Inode::read(upper, &name, &path)? else {

@@ -143,8 +143,8 @@ pub fn check_name(name: &[u8], path: &[u8]) -> Result<()> {
     }
 }
 
-/// A copy of a borrowed descriptor, to put into a [`Level`].
-pub fn duplicate(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(directory, 0)
-        .map_err(|error| crate::layer::inode::fail("duplicate the descriptor of", b"", error))
+/// The same directory opened anew, to put into a [`Level`]: a duplicate of the descriptor would
+/// share its position with the caller's, and a second walk find nothing.
+pub fn reopen(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    crate::layer::inode::open_directory(directory, b".", b"")
 }

@@ -391,7 +391,7 @@ fn global_headers_are_passed_over() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever bytes come, the answer is entries or an error.
     #[test]
