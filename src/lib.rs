@@ -2,6 +2,8 @@
 //! up after itself.
 pub mod catalog;
 pub mod fsutil;
+pub mod gc;
+pub mod graph;
 pub mod layout;
 pub mod lock;
 pub mod oci;
