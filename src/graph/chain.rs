@@ -1,5 +1,8 @@
 //! Chain IDs: which snapshots belong to which images (image-spec, config.md, "Layer ChainID").
 
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet};
+
 use super::{Image, ImageGraph};
 use crate::oci::Digest;
 
@@ -14,5 +17,29 @@ impl ImageGraph {
             chain.push(crate::oci::chain_id(chain.last(), &layer.diff_id()));
         }
         chain
+    }
+
+    /// The chain IDs of all layers of these images. Images that share their lower layers share
+    /// the hashing of them.
+    pub fn chains<'a>(
+        &'a self,
+        images: impl IntoIterator<Item = Image<'a>>,
+    ) -> HashSet<Digest, FixedState> {
+        let mut known: HashMap<(Option<Digest>, Digest), Digest, FixedState> = HashMap::default();
+        let mut chains: HashSet<Digest, FixedState> = HashSet::default();
+        for image in images {
+            let mut below = None;
+            for layer in image.layers() {
+                let Some(layer) = self.layer(layer) else {
+                    break;
+                };
+                let chain = *known
+                    .entry((below, layer.diff_id()))
+                    .or_insert_with(|| crate::oci::chain_id(below.as_ref(), &layer.diff_id()));
+                chains.insert(chain);
+                below = Some(chain);
+            }
+        }
+        chains
     }
 }
