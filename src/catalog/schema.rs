@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, BORN];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -170,6 +170,11 @@ CREATE TABLE journal (
 ) STRICT;
 ";
 
+/// When this catalog began, in milliseconds: of writers that are older it cannot know the pins.
+const BORN: &str = "
+INSERT INTO meta VALUES ('born', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+";
+
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than
 /// [`VERSION`] was left alone.
 pub fn migrate(connection: &mut Connection) -> SqlResult<i64> {
@@ -194,6 +199,13 @@ pub fn migrate(connection: &mut Connection) -> SqlResult<i64> {
 }
 
 impl Reader<'_> {
+    /// When this catalog began.
+    pub fn born(&self) -> SqlResult<super::Millis> {
+        // One that does not know is taken to be younger than every writer.
+        let born = self.meta("born")?.and_then(|born| born.parse().ok());
+        Ok(born.unwrap_or(super::Millis::MAX))
+    }
+
     /// A value of the `meta` table.
     pub fn meta(&self, key: &str) -> SqlResult<Option<String>> {
         self.connection
