@@ -123,3 +123,6 @@ fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {
         source: Box::new(StepError::Invalid(why)),
     }
 }
+
+#[cfg(test)]
+mod tests;
