@@ -174,3 +174,13 @@ pub fn run_step() -> &'static Path {
         profile.join("examples/run_step")
     })
 }
+
+/// The kernel's version.
+pub fn linux() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
