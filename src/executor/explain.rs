@@ -99,6 +99,9 @@ impl Names {
                 "the kernel wants an unmasked /proc on the host side: inside another container, \
                  run that one with --privileged or --security-opt systempaths=unconfined",
             ),
+            (_, Errno::INVAL) => Some(
+                "a tree that another step was given can be mounted again only from Linux 6.15 on",
+            ),
             _ => None,
         };
         Error::Mount {

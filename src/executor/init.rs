@@ -68,16 +68,14 @@ const CHANNEL: RawFd = 3;
 pub fn run(script: &Script, parents_end: RawFd) -> ! {
     // Our copy of it would keep the channel open when the parent is gone.
     sys::close(parents_end);
-    let channel = script.streams.channel.as_fd();
-    let code = match play(script, channel) {
+    let mut channel = script.streams.channel.as_fd();
+    let code = match play(script, &mut channel) {
         Ok(status) => {
-            Message::Ended(status).send(placed_channel());
+            Message::Ended(status).send(channel);
             0
         }
         Err(failure) => {
-            // Which of the two is open depends on how far it went; the other send fails.
             Message::Failed(failure).send(channel);
-            Message::Failed(failure).send(placed_channel());
             1
         }
     };
@@ -85,8 +83,8 @@ pub fn run(script: &Script, parents_end: RawFd) -> ! {
     sys::exit(code)
 }
 
-fn play(script: &Script, channel: BorrowedFd<'_>) -> Result<i32, Failure> {
-    arm(channel)?;
+fn play(script: &Script, channel: &mut BorrowedFd<'_>) -> Result<i32, Failure> {
+    arm(*channel)?;
     set_up_mounts(script)?;
     if !script.hostname.is_empty() {
         rustix::system::sethostname(&script.hostname).stage(Stage::Hostname)?;
@@ -94,11 +92,13 @@ fn play(script: &Script, channel: BorrowedFd<'_>) -> Result<i32, Failure> {
     if script.loopback {
         sys::bring_up_loopback().stage(Stage::Loopback)?;
     }
-    if !channel::wait_for_go(channel) {
+    *channel = place_streams(&script.streams)?;
+    // Not before every other descriptor is closed: of two steps that are started at once, each
+    // may hold a copy of the other's parent's end, and would keep it from seeing the end.
+    if !channel::wait_for_go(*channel) {
         sys::exit(1);
     }
-    place_streams(&script.streams)?;
-    let step = start(&script.process)?;
+    let step = start(&script.process, *channel)?;
     disarm()?;
     wait_for(step)
 }
@@ -129,8 +129,9 @@ fn set_up_mounts(script: &Script) -> Result<(), Failure> {
 }
 
 /// Puts the streams at 0, 1, 2 and the channel at 3, and closes everything else: the root, the
-/// store's files, its leases, what a library may have opened without close-on-exec.
-fn place_streams(streams: &Streams) -> Result<(), Failure> {
+/// store's files, its leases, what a library may have opened without close-on-exec. Returns the
+/// channel under its new number; if this fails, the old one is still open.
+fn place_streams(streams: &Streams) -> Result<BorrowedFd<'static>, Failure> {
     let placed = (|| {
         match &streams.stdin {
             Some(stdin) => sys::place(stdin, 0, false)?,
@@ -151,23 +152,19 @@ fn place_streams(streams: &Streams) -> Result<(), Failure> {
         sys::place(&streams.channel, CHANNEL, true)?;
         sys::close_from(CHANNEL + 1)
     })();
-    placed.stage(Stage::Streams)
-}
-
-/// The channel after [`place_streams`].
-fn placed_channel() -> BorrowedFd<'static> {
-    // SAFETY: init never closes it; before place_streams the number may be anything or nothing,
-    // which send(2) answers with an error.
-    unsafe { BorrowedFd::borrow_raw(CHANNEL) }
+    // SAFETY: it has just been placed there, and init never closes it.
+    placed
+        .stage(Stage::Streams)
+        .map(|()| unsafe { BorrowedFd::borrow_raw(CHANNEL) })
 }
 
 /// Starts the step's process. Returns its ID.
-fn start(process: &Process) -> Result<i32, Failure> {
+fn start(process: &Process, channel: BorrowedFd<'_>) -> Result<i32, Failure> {
     // SAFETY: the child only calls `Process::become_it`, which keeps to the rules.
     match unsafe { sys::fork() }.stage(Stage::Spawn)? {
         0 => {
             let failure = process.become_it();
-            Message::Failed(failure).send(placed_channel());
+            Message::Failed(failure).send(channel);
             sys::exit(127)
         }
         pid => Ok(pid),

@@ -36,10 +36,18 @@
 //!   streams, so a step also cannot keep a lease's lock.
 //!
 //! # Where to look
-//! `step` what goes in and comes out · `native` the parent · `prepare` what is made before clone ·
-//! `resolve` mount points in an untrusted root · `stubs` those that were missing · `init` and
-//! `process` the children · `mounts/*` one file a file system · `capabilities`, `seccomp/*`,
-//! `landlock`, `network` what a step may do · `userns/*` without root · `sys` raw system calls.
+//! | file | owns |
+//! |---|---|
+//! | `step`, `error`, `cancel` | what goes in and comes out |
+//! | `native` | the parent: prepare, clone, watch, reap |
+//! | `prepare` | everything that is made before clone |
+//! | `resolve`, `stubs` | mount points in a root that an image filled; those that were missing |
+//! | `init`, `process` | the two children |
+//! | `channel`, `explain` | what the children say, and what it means |
+//! | `mounts/*` | proc, sys, dev, the caller's mounts; masking |
+//! | `capabilities`, `seccomp/*` | what a step may do |
+//! | `userns/*` | doing all this without root |
+//! | `sys` | raw system calls |
 
 mod cancel;
 mod capabilities;

@@ -160,20 +160,9 @@ fn process(step: &Step) -> Result<Process, Error> {
         groups: groups(step),
         limits: limits(step),
         capabilities,
-        profile: profile(step.security)?,
+        profile: (step.security == Security::Sandbox).then(Profile::get),
         hide_sockets: step.network == Network::Host && step.security == Security::Sandbox,
     })
-}
-
-fn profile(security: Security) -> Result<Option<&'static Profile>, Error> {
-    match security {
-        Security::Insecure => Ok(None),
-        Security::Sandbox => Profile::get().map(Some).map_err(|why| {
-            Error::Invalid(format!(
-                "compile the seccomp profile for this architecture: {why}"
-            ))
-        }),
-    }
 }
 
 /// The groups to set. A user namespace that an ordinary user mapped alone has setgroups(2)

@@ -155,6 +155,10 @@ pub enum Source {
     Fd(OwnedFd),
     /// A file or directory inside a detached mount (`snapshot::overlay::mount`): `path` in it,
     /// followed inside of it; `/` or nothing is the whole.
+    ///
+    /// From Linux 6.15 on the kernel clones detached mounts, and any number of steps can be given
+    /// duplicates of one tree. Before, it takes part in one step's namespace and no other's:
+    /// mount it again for each step.
     Tree {
         /// The detached mount. Give a duplicate to keep it.
         tree: OwnedFd,

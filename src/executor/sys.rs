@@ -217,14 +217,13 @@ pub fn drop_from_bounding_set(capability: u32) -> Result<()> {
 }
 
 /// Puts this thread under a seccomp program, besides those it is under already.
-pub fn install_filter(program: &[seccompiler::sock_filter]) -> Result<()> {
+pub fn install_filter(program: &[libc::sock_filter]) -> Result<()> {
     let header = libc::sock_fprog {
         len: program.len().try_into().map_err(|_| Errno::TOOBIG)?,
         // The kernel only reads it.
-        filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+        filter: program.as_ptr().cast_mut(),
     };
-    // SAFETY: the header describes a slice that outlives the call; seccompiler's struct is
-    // repr(C) with the kernel's four fields.
+    // SAFETY: the header describes a slice that outlives the call.
     let returned = unsafe {
         libc::syscall(
             libc::SYS_seccomp,

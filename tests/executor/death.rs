@@ -6,40 +6,7 @@ use std::time::{Duration, Instant};
 
 use rstore::executor::{Cancel, Executor, Exit, Native, Stream};
 
-use crate::support::{Image, may_run, run, run_step};
-
-/// How many processes of the machine have this word in their command line.
-fn processes_with(word: &str) -> usize {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return 0;
-    };
-    let command_lines = entries.flatten().filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        name.bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then_some(())?;
-        std::fs::read(entry.path().join("cmdline")).ok()
-    });
-    command_lines
-        .filter(|line| String::from_utf8_lossy(line).contains(word))
-        .count()
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "never happened: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A number of seconds that no other sleep on this machine has.
-fn unique_sleep(salt: u32) -> String {
-    format!("{}.{salt}", 100_000 + std::process::id())
-}
+use crate::support::{Image, may_run, processes_with, run, run_step, unique_sleep, wait_until};
 
 #[test]
 fn a_background_process_ends_with_the_step_and_cannot_hold_its_output() {

@@ -8,4 +8,5 @@ mod mounts;
 mod process;
 mod rootless;
 mod sandbox;
+mod speed;
 mod support;

@@ -3,11 +3,13 @@
 //! The tests are root and make users for themselves; `run_step` is run as them.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::support::{Image, may_run, run_step, skip};
+use crate::support::{Image, may_run, processes_with, run_step, skip, unique_sleep, wait_until};
 
 /// A user of the machine, removed at the end.
 struct User {
@@ -17,6 +19,7 @@ struct User {
 
 impl User {
     fn new(salt: &str, with_ranges: bool) -> Option<User> {
+        let _guard = one_at_a_time();
         let name = format!("rstore-{salt}-{}", std::process::id() % 10_000);
         let mut useradd = Command::new("useradd");
         useradd.args(["--no-create-home", "--shell", "/bin/sh", &name]);
@@ -73,36 +76,36 @@ impl User {
 
     /// Runs a step as this user, in a copy of `image` that the user owns.
     fn run(&self, image: &Image, script: &str) -> Output {
-        Command::new("setpriv")
+        self.command(image, script).output().unwrap()
+    }
+
+    fn command(&self, image: &Image, script: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command
             .args([
                 &format!("--reuid={}", self.uid),
                 &format!("--regid={}", self.uid),
             ])
             .args(["--clear-groups", "--inh-caps=-all", "--"])
-            .arg(program())
+            .arg(image.path("run_step"))
             .arg(image.dir.path())
             .args(["/bin/sh", "-c", script])
-            .current_dir("/")
-            .output()
-            .unwrap()
+            .current_dir("/");
+        command
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
+        let _guard = one_at_a_time();
         let _ = Command::new("userdel").arg(&self.name).output();
     }
 }
 
-/// `run_step` where every user can reach it.
-fn program() -> PathBuf {
-    let place = std::env::temp_dir().join(format!("rstore-run-step-{}", std::process::id()));
-    if !place.exists() {
-        let new = place.with_extension(format!("{:?}", std::thread::current().id()));
-        fs::copy(run_step(), &new).unwrap();
-        fs::rename(new, &place).unwrap();
-    }
-    place
+/// The files of users are locked by whoever changes them, and a second one gives up.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static GUARD: Mutex<()> = Mutex::new(());
+    GUARD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn give(dir: &Path, owner: u32) {
@@ -118,6 +121,8 @@ fn prepared(salt: &str, with_ranges: bool) -> Option<(User, Image)> {
     }
     let user = User::new(salt, with_ranges)?;
     let image = Image::new();
+    // Where every user can reach it.
+    fs::copy(run_step(), image.path("run_step")).unwrap();
     give(image.dir.path(), user.uid);
     Some((user, image))
 }
@@ -183,4 +188,25 @@ fn a_rootless_step_cannot_touch_what_its_user_cannot() {
         "cat /secret || echo refused; chmod 600 /dev/null || echo refused",
     ));
     assert_eq!(lines, "refused\nrefused\n");
+}
+
+#[test]
+fn a_killed_rootless_parent_leaves_no_process() {
+    let Some((user, image)) = prepared("die", true) else {
+        return;
+    };
+    let sleep = unique_sleep(5);
+    let script = format!("echo up; sleep {sleep} & sleep {sleep}");
+    let mut child = user
+        .command(&image, &script)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "up"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the step's processes are gone", || {
+        processes_with(&sleep) == 0
+    });
 }

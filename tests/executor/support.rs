@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rstore::executor::{Cancel, Error, Executor, Native, Outcome, Step, Stream, stubs};
 use rstore::snapshot::overlay;
@@ -173,4 +174,47 @@ pub fn run_step() -> &'static Path {
         assert!(cargo.status().unwrap().success());
         profile.join("examples/run_step")
     })
+}
+
+/// The kernel's version.
+pub fn linux() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// How many processes of the machine have this word in their command line.
+pub fn processes_with(word: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return 0;
+    };
+    let command_lines = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then_some(())?;
+        std::fs::read(entry.path().join("cmdline")).ok()
+    });
+    command_lines
+        .filter(|line| String::from_utf8_lossy(line).contains(word))
+        .count()
+}
+
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "never happened: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A number of seconds that no other sleep on this machine has.
+pub fn unique_sleep(salt: u32) -> String {
+    format!("{}.{salt}", 100_000 + std::process::id())
 }

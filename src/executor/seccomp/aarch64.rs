@@ -75,3 +75,5 @@ pub const PERSONALITY: u32 = 92;
 pub const CLONE: u32 = 220;
 /// The number of `clone3`.
 pub const CLONE3: u32 = 435;
+/// `AUDIT_ARCH_AARCH64`.
+pub const ARCHITECTURE: u32 = 0xc000_00b7;

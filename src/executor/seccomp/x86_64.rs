@@ -84,3 +84,5 @@ pub const PERSONALITY: u32 = 135;
 pub const CLONE: u32 = 56;
 /// The number of `clone3`.
 pub const CLONE3: u32 = 435;
+/// `AUDIT_ARCH_X86_64`.
+pub const ARCHITECTURE: u32 = 0xc000_003e;
