@@ -141,6 +141,13 @@ impl Lease<'_> {
             Ok(())
         })?;
         store.make_durable(digest)?;
+        // A build that changed nothing writes nothing: the names are where they should be.
+        let there = store.catalog().read(|tx| {
+            names.iter().map(|name| tx.tag(name)).collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        if there.iter().all(|tag| tag.as_ref().is_some_and(|(tagged, _)| tagged == digest)) {
+            return Ok(());
+        }
         let media_type = store.media_type_of(&row)?;
         store.change_index("tag", names, |index| {
             for name in names {
