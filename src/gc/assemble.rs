@@ -111,7 +111,9 @@ impl Ground<'_> {
 
     /// Containers that failed steps left, and that stay, keep what they stand on.
     fn keep_containers(&self, roots: &mut RootSet) {
-        for container in self.graph.containers() {
+        // Those that died while they ran are debris, and keep nothing.
+        let left = self.graph.containers().iter().filter(|c| c.status.is_some());
+        for container in left {
             let image = container.image.and_then(|blob| self.graph.find_blob(blob));
             let goes = self.container_reason(container, roots).is_some();
             if let (Some(node), false) = (image, goes) {
@@ -146,6 +148,7 @@ impl Ground<'_> {
     fn judge(&self, mut roots: RootSet, notes: &mut Vec<String>) -> Result<Verdict> {
         let mut limits = Limits {
             only: self.request.only.clone(),
+            named: self.request.named.clone(),
             spared: Vec::new(),
         };
         let mut verdict = self.judge_once(&roots, &limits)?;
@@ -417,7 +420,7 @@ impl Ground<'_> {
             let late = self.policy.until.is_some_and(|until| record.last_used >= until);
             let broken = image.is_none_or(|node| !self.graph.node(node).present);
             let reason = match () {
-                () if broken && self.is_general() => Reason::NoImage,
+                () if broken && (self.is_general() || self.request.saved.is_some()) => Reason::NoImage,
                 () if scope.cache && !late => Reason::Derived,
                 () => continue,
             };

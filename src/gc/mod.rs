@@ -54,6 +54,8 @@ pub mod select;
 pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 
 use assemble::Request;

@@ -74,7 +74,9 @@ impl Sweep<'_> {
                 return Ok(());
             }
             let removed = self.catalog.write(|tx| {
-                tx.each_edge_after(seen, |edge| drop(needed.insert(edge.target)))?;
+                tx.each_edge_after(seen, |edge| {
+                    needed.insert(edge.target);
+                })?;
                 seen = tx.high_water()?.edge;
                 remove_batch(tx, self.layout, batch, &needed)
             })?;

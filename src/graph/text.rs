@@ -91,6 +91,7 @@ mod tests {
         assert_eq!(a, again);
         assert_eq!(texts.get(a), Some("RUN a"));
         assert_eq!(texts.get(empty), Some(""));
-        assert_eq!(texts.get(texts.put_some(None)), None);
+        let none = texts.put_some(None);
+        assert_eq!(texts.get(none), None);
     }
 }
