@@ -72,11 +72,7 @@ impl Reachable {
 }
 
 /// Marks what is reachable from `roots`, which must all be readable, and from `kept`.
-pub fn mark(
-    graph: &ImageGraph,
-    roots: &RootSet,
-    kept: &NodeSet,
-) -> Result<Reachable, Unreadable> {
+pub fn mark(graph: &ImageGraph, roots: &RootSet, kept: &NodeSet) -> Result<Reachable, Unreadable> {
     let mut set = NodeSet::of(graph);
     for root in &roots.roots {
         let node = graph.node(root.node);
@@ -103,7 +99,12 @@ pub(super) fn extend(
     set: &mut NodeSet,
     nodes: impl IntoIterator<Item = NodeId>,
 ) {
-    let Ok(()) = spread(graph, set, nodes, |_| Ok::<(), std::convert::Infallible>(()));
+    let Ok(()) = spread(
+        graph,
+        set,
+        nodes,
+        |_| Ok::<(), std::convert::Infallible>(()),
+    );
 }
 
 /// Adds to `set` what `nodes` reach by content links and, backwards, by subjects. `look` sees
@@ -207,7 +208,10 @@ mod tests {
 
     #[test]
     fn signatures_of_live_images_and_signatures_of_signatures_live() {
-        assert_eq!(reached("A->a S=>A T=>S B->b U->B R=>B +A"), "AST a".replace(' ', ""));
+        assert_eq!(
+            reached("A->a S=>A T=>S B->b U->B R=>B +A"),
+            "AST a".replace(' ', "")
+        );
     }
 
     #[test]

@@ -35,9 +35,9 @@
 use std::path::PathBuf;
 
 use crate::catalog::{self, Catalog, Millis};
-use crate::{fsutil, graph};
 use crate::graph::{ImageGraph, RootSet};
 use crate::layout::{self, Layout};
+use crate::{fsutil, graph};
 
 mod assemble;
 pub mod condemn;
@@ -47,6 +47,8 @@ pub mod execute;
 pub mod mark;
 pub mod plan;
 pub mod policy;
+#[cfg(test)]
+mod properties;
 pub mod report;
 pub mod reserve;
 pub mod roots;
@@ -135,12 +137,7 @@ pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -
 }
 
 /// Plans a prune that removes nothing but what `saved` lists, as far as it may still go.
-pub fn plan_within(
-    layout: &Layout,
-    graph: &ImageGraph,
-    saved: &Plan,
-    now: Millis,
-) -> Result<Plan> {
+pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Millis) -> Result<Plan> {
     if saved.schema != plan::SCHEMA {
         return Err(Error::Policy(format!(
             "the plan has format {}, and this rstore knows {}; make a new one with --dry-run --out",
@@ -153,7 +150,12 @@ pub fn plan_within(
         tagged.is_some_and(|(_, node)| graph.node(*node).digest == tag.digest)
     };
     let request = Request {
-        untag: saved.untag.iter().filter(still).map(|t| t.name.clone()).collect(),
+        untag: saved
+            .untag
+            .iter()
+            .filter(still)
+            .map(|t| t.name.clone())
+            .collect(),
         only: Some(assemble::listed(graph, saved)),
         saved: Some(saved),
         ..Request::default()
@@ -224,7 +226,11 @@ pub fn collect_roots(
         return Ok(roots);
     }
     let mut reached = graph::NodeSet::of(graph);
-    mark::extend(graph, &mut reached, roots.roots.iter().map(|root| root.node));
+    mark::extend(
+        graph,
+        &mut reached,
+        roots.roots.iter().map(|root| root.node),
+    );
     let mut others = graph::NodeSet::of(graph);
     for node in graph.nodes().filter(|node| node.present && !node.ours) {
         if !reached.contains(node.node) {

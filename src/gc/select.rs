@@ -117,12 +117,7 @@ fn stays_by_itself(policy: &Policy, limits: &Limits, node: Node) -> bool {
 /// An untagged image that stays keeps those that it was made from: without them its history, and
 /// the cache of its build, would be broken. Tagged ones don't: their ancestors are asked for.
 fn keep_sources(graph: &ImageGraph, classes: &Classes, named: &[NodeId], go: &mut NodeSet) {
-    const OWN: [State; 4] = [
-        State::Tagged,
-        State::Member,
-        State::Pinned,
-        State::Referrer,
-    ];
+    const OWN: [State; 4] = [State::Tagged, State::Member, State::Pinned, State::Referrer];
     let by_itself = |node| OWN.iter().any(|own| classes.holds(node).contains(*own));
     let mut pending: Vec<Image> = graph
         .images()
@@ -172,7 +167,9 @@ pub fn expired_tags(graph: &ImageGraph, policy: &Policy) -> Result<Vec<String>> 
     }
     let keep = match &policy.keep {
         Some(pattern) => Some(Regex::new(pattern).map_err(|error| {
-            Error::Policy(format!("--keep {pattern:?} is no regular expression: {error}"))
+            Error::Policy(format!(
+                "--keep {pattern:?} is no regular expression: {error}"
+            ))
         })?),
         None => None,
     };

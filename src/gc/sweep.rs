@@ -245,8 +245,9 @@ impl Sweep<'_> {
     /// Everything that is condemned, with what the disk says of it.
     fn condemned(&self) -> Result<Vec<Doomed>> {
         let mut rows = Vec::new();
-        self.catalog
-            .snapshot(|tx| tx.each_condemned_blob(|row| rows.push((row.id, row.digest, row.kind))))?;
+        self.catalog.snapshot(|tx| {
+            tx.each_condemned_blob(|row| rows.push((row.id, row.digest, row.kind)))
+        })?;
         let mut doomed = Vec::with_capacity(rows.len());
         for (id, digest, kind) in rows {
             let stat = self.layout.blobs().stat(&digest);

@@ -57,7 +57,11 @@ impl Store {
 
     /// Opens the store anew, with its catalog lost.
     pub fn lose_catalog(self) -> Store {
-        let Store { layout, dir, catalog } = self;
+        let Store {
+            layout,
+            dir,
+            catalog,
+        } = self;
         drop(catalog);
         for name in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
             let _ = fs::remove_file(layout.private().join(name));
@@ -106,8 +110,12 @@ impl Store {
             "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|l| l.0).collect::<Vec<_>>() },
         })
         .to_string();
-        let config_digest =
-            self.blob(config.as_bytes(), BlobKind::Config, media::CONFIG, new.foreign);
+        let config_digest = self.blob(
+            config.as_bytes(),
+            BlobKind::Config,
+            media::CONFIG,
+            new.foreign,
+        );
         let descriptor = |media_type: &str, digest: &Digest, size: usize| json!({ "mediaType": media_type, "digest": digest, "size": size });
         let mut annotations = BTreeMap::new();
         if let Some(parent) = new.parent {
@@ -134,8 +142,7 @@ impl Store {
             .iter()
             .map(|digest| json!({ "mediaType": media::MANIFEST, "digest": digest, "size": 1 }))
             .collect();
-        let index =
-            json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": members });
+        let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": members });
         self.document(&index.to_string(), media::INDEX, false)
     }
 
@@ -169,7 +176,10 @@ impl Store {
 
     pub fn tag(&self, name: &str, digest: Digest) {
         let bytes = self.layout.blobs().read(&digest, 1 << 20).unwrap();
-        let index = matches!(document::parse(&bytes, ""), Ok(document::Document::Index(_)));
+        let index = matches!(
+            document::parse(&bytes, ""),
+            Ok(document::Document::Index(_))
+        );
         let media_type = if index { media::INDEX } else { media::MANIFEST };
         self.change_index(|index| {
             index.tag(name, media_type, digest, bytes.len() as u64);
@@ -279,10 +289,16 @@ impl Store {
 
     /// Bytes of all but the catalog and its like.
     pub fn used(&self) -> u64 {
-        ["blobs", "rstore/snapshots", "rstore/containers", "rstore/ingest", "rstore/cache-mounts"]
-            .iter()
-            .map(|name| fsutil::allocated_tree(&self.layout.root().join(name)).unwrap())
-            .sum()
+        [
+            "blobs",
+            "rstore/snapshots",
+            "rstore/containers",
+            "rstore/ingest",
+            "rstore/cache-mounts",
+        ]
+        .iter()
+        .map(|name| fsutil::allocated_tree(&self.layout.root().join(name)).unwrap())
+        .sum()
     }
 
     pub fn has(&self, digest: &Digest) -> bool {
@@ -290,7 +306,9 @@ impl Store {
     }
 
     pub fn count(&self) -> usize {
-        fs::read_dir(self.layout.blobs().directory()).unwrap().count()
+        fs::read_dir(self.layout.blobs().directory())
+            .unwrap()
+            .count()
     }
 
     /// Every tagged image is whole, and no document points at what is gone.

@@ -155,10 +155,9 @@ fn a_tagged_index_keeps_its_members_and_an_untagged_entry_goes_from_the_index() 
     // An entry without a name, as other tools leave them.
     let path = store.layout.index_path();
     let text = fs::read_to_string(&path).unwrap();
-    let text = text.replace("soon:untagged", "x").replace(
-        r#""org.opencontainers.image.ref.name":"x","#,
-        "",
-    );
+    let text = text
+        .replace("soon:untagged", "x")
+        .replace(r#""org.opencontainers.image.ref.name":"x","#, "");
     fs::write(&path, text).unwrap();
     assert_eq!(store.layout.index().unwrap().entries().len(), 2);
     store.prune_dangling();
@@ -320,10 +319,17 @@ fn a_prune_that_is_told_to_stop_leaves_a_store_that_the_next_one_finishes() {
     let graph = store.graph();
     let plan = super::plan(&store.layout, &graph, &Policy::default(), NOW).unwrap();
     let mut calls = 0;
-    let report = super::execute(&store.layout, &store.catalog, &graph, plan, NOW, &mut |_| {
-        calls += 1;
-        calls < 2
-    })
+    let report = super::execute(
+        &store.layout,
+        &store.catalog,
+        &graph,
+        plan,
+        NOW,
+        &mut |_| {
+            calls += 1;
+            calls < 2
+        },
+    )
     .unwrap();
     assert!(report.stopped);
     super::finish(&store.layout, &store.catalog, NOW).unwrap();
@@ -336,8 +342,15 @@ fn a_second_prune_is_told_that_one_is_running() {
     let _held = super::execute::lock(&store.layout).unwrap();
     let graph = store.graph();
     let plan = super::plan(&store.layout, &graph, &Policy::default(), NOW).unwrap();
-    let error = super::execute(&store.layout, &store.catalog, &graph, plan, NOW, &mut |_| true)
-        .unwrap_err();
+    let error = super::execute(
+        &store.layout,
+        &store.catalog,
+        &graph,
+        plan,
+        NOW,
+        &mut |_| true,
+    )
+    .unwrap_err();
     assert!(error.is_busy(), "{error}");
 }
 

@@ -280,7 +280,10 @@ impl ImageGraph {
             .iter()
             .map(|(name, _)| {
                 let repository = name.rsplit_once(':').map_or(&**name, |(name, _)| name);
-                (distance(text, name).min(distance(text, repository)), &**name)
+                (
+                    distance(text, name).min(distance(text, repository)),
+                    &**name,
+                )
             })
             .filter(|(distance, _)| *distance <= (text.chars().count() / 3).max(1))
             .collect();
@@ -347,7 +350,10 @@ mod tests {
             digest.hex()[..8].to_owned(),
             format!("sha256:{}", &digest.hex()[..8]),
         ] {
-            assert_eq!(letters.graph.resolve(&text).unwrap().node, letters.node("A"));
+            assert_eq!(
+                letters.graph.resolve(&text).unwrap().node,
+                letters.node("A")
+            );
         }
         let found = letters.graph.resolve("B").unwrap();
         assert_eq!(found.name.as_deref(), Some("B"));

@@ -54,7 +54,9 @@ impl Letters {
 
     /// The letters of a set, sorted, without those of configs.
     pub fn names(&self, set: &NodeSet) -> String {
-        let letters = (b'A'..=b'Z').chain(b'a'..=b'z').map(|b| (b as char).to_string());
+        let letters = (b'A'..=b'Z')
+            .chain(b'a'..=b'z')
+            .map(|b| (b as char).to_string());
         let find = |name: &String| self.graph.find(&Digest::of(name.as_bytes()));
         letters
             .filter(|name| find(name).is_some_and(|node| set.contains(node)))
