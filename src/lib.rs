@@ -18,8 +18,12 @@
 //! | [`executor`] | one process in a prepared root; the only `unsafe` |
 //! | [`dockerfile`] | text → typed instructions; pure |
 //! | [`build`] | instructions → steps → cached or run → image |
+//! | [`archive`] | docker-archive, oci-archive, root file systems: in |
+//! | [`cli`] | arguments, tables, trees, bars, exit codes |
+pub mod archive;
 pub mod build;
 pub mod catalog;
+pub mod cli;
 pub mod dockerfile;
 pub mod executor;
 pub mod fsutil;
