@@ -245,7 +245,7 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         (0..300_000u32)
-            .flat_map(|n| (n * n / 7).to_le_bytes())
+            .flat_map(|n| (n.wrapping_mul(n) / 7).to_le_bytes())
             .collect()
     }
 
