@@ -1,5 +1,6 @@
 //! rstore builds container images without a daemon, keeps them in one OCI image layout, and cleans
 //! up after itself.
+pub mod archive;
 pub mod build;
 pub mod catalog;
 pub mod dockerfile;
