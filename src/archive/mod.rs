@@ -25,6 +25,7 @@
 //! |---|---|
 //! | [`error`] | what can be wrong with an archive, and in which member |
 //! | [`import`] | a root file system becomes an image of one layer |
+//! | [`load`] | which kind of archive it is; publishing what was verified |
 //! | `members` | one pass over the archive: what waits for later, and where |
 //! | `spool` | a member's bytes on their way to `ingest/` |
 //! | `docker` | manifest.json → images |
@@ -32,8 +33,16 @@
 //! | `directory` | a layout directory as a source of blobs |
 //! | `names` | which names an image gets |
 
+mod directory;
+mod docker;
 pub mod error;
 pub mod import;
+pub mod load;
+mod members;
+mod names;
+mod oci;
+mod spool;
 
 pub use error::{Error, Problem, Result};
 pub use import::{ImportOptions, import};
+pub use load::{LoadOptions, Loaded, LoadedImage, load, load_path};

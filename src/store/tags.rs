@@ -144,7 +144,10 @@ impl Lease<'_> {
             self.pin_root(&entry.descriptor.digest)?;
             store.make_durable(&entry.descriptor.digest)?;
         }
-        let names: Vec<String> = entries.iter().filter_map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = entries
+            .iter()
+            .filter_map(|(name, _)| name.clone())
+            .collect();
         store.change_index("tag", &names, |index| {
             for (name, entry) in entries {
                 index.enter(name.as_deref(), entry);
