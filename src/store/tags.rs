@@ -8,7 +8,7 @@
 use super::{Error, Lease, Result, Store};
 use crate::catalog::journal::JournalEntry;
 use crate::catalog::{BlobRow, WriteError, sync};
-use crate::layout::Index;
+use crate::layout::{Entry, Index};
 use crate::oci::{Digest, Reference};
 
 /// From how many files on one syncfs is cheaper than an fsync each.
@@ -127,6 +127,47 @@ impl Lease<'_> {
     /// this lease has pinned.
     pub fn tag(&self, names: &[String], digest: &Digest) -> Result<()> {
         let store = self.store();
+        let row = self.pin_root(digest)?;
+        store.make_durable(digest)?;
+        let there = store.catalog().read(|tx| {
+            names.iter().map(|name| tx.tag(name)).collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        // A build that changed nothing writes nothing: the names are where they should be.
+        if there.iter().all(|tag| tag.as_ref().is_some_and(|(tagged, _)| tagged == digest)) {
+            return Ok(());
+        }
+        let media_type = store.media_type_of(&row)?;
+        let entry = Entry::new(&media_type, *digest, row.size);
+        let entries: Vec<_> = names
+            .iter()
+            .map(|name| (Some(name.clone()), entry.clone()))
+            .collect();
+        self.enter(&entries)
+    }
+
+    /// Takes entries of another index into ours, each under its new name or none, all at once.
+    /// What they point at is in the store, and pinned by this lease.
+    pub fn enter(&self, entries: &[(Option<String>, Entry)]) -> Result<()> {
+        let store = self.store();
+        for (_, entry) in entries {
+            self.pin_root(&entry.descriptor.digest)?;
+            store.make_durable(&entry.descriptor.digest)?;
+        }
+        let names: Vec<String> = entries
+            .iter()
+            .filter_map(|(name, _)| name.clone())
+            .collect();
+        store.change_index("tag", &names, |index| {
+            for (name, entry) in entries {
+                index.enter(name.as_deref(), entry);
+            }
+            Ok(())
+        })
+    }
+
+    /// Pins a document that is about to be named.
+    fn pin_root(&self, digest: &Digest) -> Result<BlobRow> {
+        let store = self.store();
         let Some(row) = store
             .catalog()
             .read(|tx| tx.blob(digest))?
@@ -140,21 +181,7 @@ impl Lease<'_> {
             tx.touch_image(row.id, now)?;
             Ok(())
         })?;
-        store.make_durable(digest)?;
-        // A build that changed nothing writes nothing: the names are where they should be.
-        let there = store.catalog().read(|tx| {
-            names.iter().map(|name| tx.tag(name)).collect::<std::result::Result<Vec<_>, _>>()
-        })?;
-        if there.iter().all(|tag| tag.as_ref().is_some_and(|(tagged, _)| tagged == digest)) {
-            return Ok(());
-        }
-        let media_type = store.media_type_of(&row)?;
-        store.change_index("tag", names, |index| {
-            for name in names {
-                index.tag(name, &media_type, *digest, row.size);
-            }
-            Ok(())
-        })
+        Ok(row)
     }
 }
 
