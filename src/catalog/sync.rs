@@ -73,12 +73,9 @@ pub fn refresh_index(tx: &Writer, layout: &Layout, now: Millis) -> Outcome<bool>
     Ok(true)
 }
 
-/// Records that `index.json`, as the caller has just written it under the store's lock, names
-/// what these rows say: nothing of it needs to be read.
-pub fn mirror_index(tx: &Writer, layout: &Layout, rows: &[IndexEntryRow]) -> Outcome<()> {
-    let signature = signature_text(&layout.index_signature().map_err(caller)?);
-    tx.replace_index_entries(rows)?;
-    Ok(tx.set_meta(INDEX_SIGNATURE, &signature)?)
+/// Tells one state of `index.json` from the next, as the catalog has taken it in.
+pub fn index_signature(tx: &super::Reader) -> super::SqlResult<Option<String>> {
+    tx.meta(INDEX_SIGNATURE)
 }
 
 /// Takes in `index.json` as it is, within the caller's transaction.

@@ -1,1 +1,323 @@
-//! To come.
+//! Taking a plan into the catalog: what it lists is condemned, as far as nothing has begun to need
+//! it since the plan's graph was read.
+//!
+//! ```text
+//! index lock ─┬─ write transaction: take in index.json, reap leases, catch up, take entries out
+//!             └─             of index.json (written and fsynced here), condemn the first batch
+//! then           write transaction: take in index.json, catch up, condemn a batch     … again
+//! ```
+//! **Catching up** means: whatever was pinned, leased, tagged or pointed at since the last look is
+//! a new root, and what it reaches is rescued. Numbers only grow ([`HighWater`]), so that "since"
+//! is a comparison, and a batch costs what has changed, not what there is.
+//!
+//! **Order.** Documents come before what they point at, and images before those that they were
+//! made from: after each batch the survivors are closed. `index.json` is written before the
+//! transaction that condemns commits, so that nothing on the disk names what is condemned; a crash
+//! in between leaves images that nothing names, and the next prune takes them.
+
+use hashbrown::HashMap;
+
+use crate::catalog::blob::HighWater;
+use crate::catalog::{self, Catalog, Millis, WriteError, Writer, sync};
+use crate::graph::{ImageGraph, NodeId, NodeSet};
+use crate::layout::Layout;
+use crate::oci::document::Role;
+
+use super::plan::{ItemKind, Plan};
+use super::report::Report;
+use super::roots::{self, LeaseFiles};
+use super::{Error, Result, sweep};
+
+/// How many documents or leaves one transaction condemns: some tens of milliseconds.
+const BATCH: usize = 2_000;
+
+/// In `meta` from the first condemnation to the end of the sweep.
+pub(super) const UNFINISHED: &str = "prune-unfinished";
+
+pub(super) type Outcome<T> = std::result::Result<T, WriteError<Error>>;
+
+/// Turns the error of a transaction of the catalog's own into one of ours.
+pub(super) fn lift(error: WriteError<catalog::Error>) -> WriteError<Error> {
+    match error {
+        WriteError::Sqlite(error) => WriteError::Sqlite(error),
+        WriteError::Caller(error) => WriteError::Caller(error.into()),
+    }
+}
+
+pub(super) fn caller(error: impl Into<Error>) -> WriteError<Error> {
+    WriteError::Caller(error.into())
+}
+
+/// A plan on its way into the catalog.
+pub(super) struct Condemning<'a> {
+    layout: &'a Layout,
+    graph: &'a ImageGraph,
+    plan: &'a Plan,
+    now: Millis,
+    /// What is still to be condemned, or is.
+    doomed: NodeSet,
+    /// What has been looked at.
+    seen: HighWater,
+    /// Which index.json the tags that were looked at are of.
+    index: Option<String>,
+    /// How many were rescued.
+    pub rescued: u64,
+}
+
+impl<'a> Condemning<'a> {
+    pub fn new(layout: &'a Layout, graph: &'a ImageGraph, plan: &'a Plan, now: Millis) -> Self {
+        let mut doomed = NodeSet::of(graph);
+        for item in &plan.items {
+            let tree = matches!(item.kind, ItemKind::Snapshot | ItemKind::CacheRecord);
+            let digest = item.digest.as_ref().filter(|_| !tree);
+            if let Some(node) = digest.and_then(|digest| graph.find(digest)) {
+                doomed.insert(node);
+            }
+        }
+        Condemning {
+            layout,
+            graph,
+            plan,
+            now,
+            doomed,
+            seen: graph.high_water(),
+            index: None,
+            rescued: 0,
+        }
+    }
+
+    /// Condemns everything. `go_on` is asked between two batches; `false` stops there.
+    pub fn run(
+        &mut self,
+        catalog: &Catalog,
+        report: &mut Report,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool> {
+        let order = order(self.graph, &self.doomed);
+        self.first(catalog, report)?;
+        for batch in order.chunks(BATCH) {
+            if !go_on() {
+                return Ok(false);
+            }
+            catalog.write(|tx| {
+                sync::refresh_index(tx, self.layout, self.now).map_err(lift)?;
+                self.catch_up(tx)?;
+                self.condemn(tx, batch)
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Everything but the blobs, and index.json.
+    fn first(&mut self, catalog: &Catalog, report: &mut Report) -> Result<()> {
+        let lock = self.layout.lock_index()?;
+        let files = LeaseFiles::probe(self.layout)?;
+        let dead = catalog.write(|tx| {
+            sync::refresh_index(tx, self.layout, self.now).map_err(lift)?;
+            let dead = reap(tx, self.layout, &files)?;
+            tx.set_meta(UNFINISHED, "1")?;
+            self.catch_up(tx)?;
+            self.rewrite_index(tx, &lock, report)?;
+            self.condemn_snapshots(tx)?;
+            self.forget_cache(tx)?;
+            Ok::<_, WriteError<Error>>(dead)
+        })?;
+        files.remove_dead(self.layout, &dead, self.now)?;
+        sweep::siblings(self.layout, self.plan, &lock, report)
+    }
+
+    fn condemn(&mut self, tx: &Writer, batch: &[NodeId]) -> Outcome<()> {
+        for node in batch.iter().filter(|node| self.doomed.contains(**node)) {
+            tx.condemn_blob(self.graph.node(*node).blob, self.now)?;
+        }
+        Ok(())
+    }
+
+    // -- what came since ----------------------------------------------------------------------
+
+    /// Rescues what has begun to be needed since the last look.
+    fn catch_up(&mut self, tx: &Writer) -> Outcome<()> {
+        let mut roots = Vec::new();
+        let find = |blob| self.graph.find_blob(blob);
+        let pins = tx.lease_pins_after(self.seen.lease_pin)?;
+        roots.extend(pins.iter().filter_map(|pin| pin.blob).filter_map(find));
+        roots.extend(tx.pins_after(self.seen.pin)?.into_iter().filter_map(find));
+        tx.each_edge_after(self.seen.edge, |edge| roots.extend(find(edge.target)))?;
+        roots.extend(self.new_tags(tx)?);
+        self.seen = tx.high_water()?;
+        self.rescue(tx, roots)
+    }
+
+    /// What tags point at, unless the index is the one of the last look. Tags that go are none.
+    fn new_tags(&mut self, tx: &Writer) -> Outcome<Vec<NodeId>> {
+        let signature = sync::index_signature(tx)?;
+        if signature.is_some() && signature == self.index {
+            return Ok(Vec::new());
+        }
+        let going: HashMap<&str, _> = self
+            .plan
+            .untag
+            .iter()
+            .map(|tag| (tag.name.as_str(), tag.digest))
+            .collect();
+        let mut tagged = Vec::new();
+        for entry in tx.index_entries()? {
+            let (Some(name), Some(node)) = (entry.name, self.graph.find_blob(entry.blob)) else {
+                continue;
+            };
+            if going.get(name.as_str()) != Some(&self.graph.node(node).digest) {
+                tagged.push(node);
+            }
+        }
+        self.index = signature;
+        Ok(tagged)
+    }
+
+    /// Takes what `roots` reach out of the doomed: by content, by subject backwards, and what it
+    /// was made from.
+    fn rescue(&mut self, tx: &Writer, roots: Vec<NodeId>) -> Outcome<()> {
+        let mut pending = roots;
+        while let Some(node) = pending.pop() {
+            if !self.doomed.remove(node) {
+                continue;
+            }
+            self.rescued += 1;
+            // Documents that were condemned have lost their rows, and come back only by being
+            // recorded again; what they point at is whole again at once.
+            if self.graph.links(node).len() == 0 {
+                tx.rescue_blob(self.graph.node(node).blob)?;
+            }
+            pending.extend(self.graph.links(node).map(|(target, _)| target));
+            let referrers = self.graph.holders(node);
+            let referrers = referrers.filter(|(_, role)| *role == Role::Subject);
+            pending.extend(referrers.map(|(source, _)| source));
+            if let Some(image) = self.graph.image(node) {
+                pending.extend(image.parent());
+                pending.extend(image.stages());
+            }
+        }
+        Ok(())
+    }
+
+    // -- what is not a blob -------------------------------------------------------------------
+
+    /// Takes the planned tags, and entries without a name of images that go, out of index.json.
+    fn rewrite_index(
+        &mut self,
+        tx: &Writer,
+        lock: &crate::lock::FileLock,
+        report: &mut Report,
+    ) -> Outcome<()> {
+        let mut index = self.layout.index().map_err(caller)?;
+        let mut untagged = Vec::new();
+        let before = index.entries().len();
+        index.remove(|entry| match entry.name() {
+            Some(name) => {
+                let digest = entry.descriptor.digest;
+                let goes = |tag: &super::plan::Untag| tag.name == name && tag.digest == digest;
+                let goes = self.plan.untag.iter().any(goes);
+                if goes {
+                    untagged.push(name.to_owned());
+                }
+                goes
+            }
+            None => self
+                .graph
+                .find(&entry.descriptor.digest)
+                .is_some_and(|node| self.doomed.contains(node)),
+        });
+        report.untagged = untagged;
+        if index.entries().len() == before {
+            return Ok(());
+        }
+        self.layout.write_index(&index, lock).map_err(caller)?;
+        sync::take_index(tx, self.layout, self.now).map_err(lift)?;
+        self.index = sync::index_signature(tx)?;
+        Ok(())
+    }
+
+    fn condemn_snapshots(&self, tx: &Writer) -> Outcome<()> {
+        let doomed = self.plan.items.iter();
+        let doomed = doomed.filter(|item| item.kind == ItemKind::Snapshot);
+        let directories: hashbrown::HashSet<&str> = doomed
+            .filter_map(|item| item.id.rsplit('/').next())
+            .collect();
+        for snapshot in self.graph.snapshots() {
+            if directories.contains(snapshot.directory.as_str())
+                && !tx.is_snapshot_leased(snapshot.id)?
+            {
+                tx.condemn_snapshot(snapshot.id, self.now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_cache(&self, tx: &Writer) -> Outcome<()> {
+        for item in &self.plan.items {
+            if let (ItemKind::CacheRecord, Some(key)) = (item.kind, &item.digest) {
+                tx.forget_cache_record(key)?;
+            }
+        }
+        if self.plan.policy.scope.cache {
+            tx.forget_context_files(self.plan.policy.until.unwrap_or(Millis::MAX))?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends the leases that are dead. Returns which.
+fn reap(tx: &Writer, layout: &Layout, files: &LeaseFiles) -> Outcome<Vec<String>> {
+    let mut dead = Vec::new();
+    for lease in tx.leases()? {
+        // One that began after the probe has a file that the probe did not see: look again.
+        if files.is_alive(&lease.id) || roots::is_alive_now(layout, &lease.id).map_err(caller)? {
+            continue;
+        }
+        tx.end_lease(&lease.id)?;
+        dead.push(lease.id);
+    }
+    Ok(dead)
+}
+
+/// Doomed blobs in an order in which each comes after what points at it, and after what was made
+/// from it. What points at itself in a circle comes last of the documents.
+fn order(graph: &ImageGraph, doomed: &NodeSet) -> Vec<NodeId> {
+    let is_document = |node: NodeId| graph.links(node).len() > 0;
+    let (documents, leaves): (Vec<NodeId>, Vec<NodeId>) =
+        doomed.iter().partition(|node| is_document(*node));
+    let onward = |node: NodeId| {
+        let parent = graph.image(node).and_then(|image| image.parent());
+        let targets = graph.links(node).map(|(target, _)| target);
+        targets
+            .chain(parent)
+            .filter(|target| doomed.contains(*target) && is_document(*target))
+            .collect::<Vec<_>>()
+    };
+    let mut waiting: HashMap<NodeId, usize> = HashMap::new();
+    for node in &documents {
+        for target in onward(*node) {
+            *waiting.entry(target).or_default() += 1;
+        }
+    }
+    let free = |node: &NodeId| !waiting.contains_key(node);
+    let mut order: Vec<NodeId> = documents.into_iter().filter(free).collect();
+    let mut place = 0;
+    while place < order.len() {
+        for target in onward(order[place]) {
+            let Some(count) = waiting.get_mut(&target) else {
+                continue;
+            };
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&target);
+                order.push(target);
+            }
+        }
+        place += 1;
+    }
+    let mut circular: Vec<NodeId> = waiting.into_keys().collect();
+    circular.sort_unstable();
+    order.extend(circular);
+    order.extend(leaves);
+    order
+}

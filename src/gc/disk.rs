@@ -1,1 +1,109 @@
-//! To come.
+//! What the disk says of what is to go: how many bytes it gives back, and how old it is.
+//!
+//! A file gives its bytes back with its last name. Files that several doomed trees share by hard
+//! links are counted once, with the tree that takes the last name; a file that has a name outside
+//! of what goes gives nothing.
+
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use hashbrown::HashMap;
+
+use crate::catalog::Millis;
+use crate::fsutil::{self, allocated};
+use crate::graph::{ImageGraph, NodeId, NodeSet};
+use crate::layout::{BlobStat, Layout};
+
+use super::Result;
+
+/// What `stat` says of doomed blobs, in the order of the graph.
+#[derive(Debug, Default)]
+pub struct BlobFacts {
+    facts: Vec<(NodeId, BlobStat)>,
+}
+
+impl BlobFacts {
+    /// Asks the disk about each of `nodes`. What has vanished is left out.
+    pub fn survey(graph: &ImageGraph, layout: &Layout, nodes: &NodeSet) -> Result<BlobFacts> {
+        let mut facts = Vec::new();
+        for node in nodes.iter() {
+            let stat = layout
+                .blobs()
+                .stat(&graph.node(node).digest)
+                .map_err(crate::layout::Error::from)?;
+            facts.extend(stat.map(|stat| (node, stat)));
+        }
+        Ok(BlobFacts { facts })
+    }
+
+    /// What is known of one blob.
+    pub fn get(&self, node: NodeId) -> Option<&BlobStat> {
+        let place = self.facts.binary_search_by_key(&node, |fact| fact.0).ok()?;
+        Some(&self.facts[place].1)
+    }
+
+    /// The blobs that other tools wrote after `since`, with the time of each.
+    pub fn young<'a>(
+        &'a self,
+        graph: &'a ImageGraph,
+        since: Millis,
+    ) -> impl Iterator<Item = (NodeId, Millis)> + 'a {
+        self.facts
+            .iter()
+            .filter(move |(node, stat)| !graph.node(*node).ours && stat.modified > since)
+            .map(|(node, stat)| (*node, stat.modified))
+    }
+}
+
+/// The bytes that unlinking a blob gives back.
+pub fn freed(stat: &BlobStat) -> u64 {
+    if stat.links > 1 { 0 } else { stat.allocated }
+}
+
+/// Counts the bytes that come back as trees go, one after another.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Names that are still to be met, of files that have more than one.
+    names: HashMap<(u64, u64), u64>,
+}
+
+impl Tally {
+    /// The bytes that come back when the file or tree at `path` goes too.
+    pub fn take(&mut self, path: &Path) -> fsutil::Result<u64> {
+        let mut total = 0;
+        let mut pending = vec![path.to_path_buf()];
+        while let Some(path) = pending.pop() {
+            let metadata = match fs::symlink_metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(fsutil::Error::new("stat", path, error)),
+            };
+            total += self.take_file(&metadata);
+            if !metadata.is_dir() {
+                continue;
+            }
+            match fs::read_dir(&path) {
+                Ok(entries) => pending.extend(entries.flatten().map(|entry| entry.path())),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // What a step shut to its owner (rootless): removing it opens it first.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(fsutil::Error::new("read", path, error)),
+            }
+        }
+        Ok(total)
+    }
+
+    fn take_file(&mut self, metadata: &Metadata) -> u64 {
+        if metadata.is_dir() || metadata.nlink() <= 1 {
+            return allocated(metadata);
+        }
+        let left = self
+            .names
+            .entry((metadata.dev(), metadata.ino()))
+            .or_insert(metadata.nlink());
+        *left = left.saturating_sub(1);
+        if *left == 0 { allocated(metadata) } else { 0 }
+    }
+}

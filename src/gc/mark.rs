@@ -1,26 +1,37 @@
 //! Marking: what is reachable from what is kept.
 //!
 //! Every content link is followed, whatever its kind; and from each node that is reached, `subject`
-//! backwards, so that a live image's signatures live. What cannot be read stops the marking: what
-//! it points at is not known, and might be anything.
+//! backwards, so that a live image's signatures live. Both go on until nothing new is found.
+//! What cannot be read stops the marking: what it points at is not known, and might be anything.
 //!
-//! | reached | is |
+//! | reached from a root | is |
 //! |---|---|
-//! | a document that is damaged, or was never read | an error |
-//! | a root that is missing | an error: what it pointed at may still be there |
+//! | a document that is damaged, or was never read, so that its links are not known | an error |
+//! | a tagged or pinned document that is missing, its links not known | an error: what it pointed at may still be there |
 //! | a member of an index that is missing | no error: indexes are often stored in part |
-//! | a missing layer, config or subject | no error: nothing is below it |
+//! | a missing layer, config or subject | no error: nothing is below it, or nothing is known to be |
+//!
+//! A document whose links the catalog knows from when it was whole is followed by these: its
+//! digest promises that it never said anything else.
+//!
+//! What is kept without being rooted (images that a filter spares) is followed as far as it can
+//! be read: where it is broken nothing depends on it.
 
-use crate::graph::{ImageGraph, NodeId, NodeSet, Paths, RootSet};
+use crate::catalog::blob::BlobKind;
+use crate::graph::{ImageGraph, Node, NodeId, NodeSet, Paths, RootKind, RootSet};
 use crate::oci::Digest;
+use crate::oci::document::Role;
 
 /// A document that is reachable and cannot be read: nothing may be removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{digest} is needed{} and {why}, so what it needs in turn is not known and nothing is removed; `rstore why {digest}` tells what needs it, `rstore fsck --repair` mends the store, `rstore untag` gives it up", by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default())]
+#[error(
+    "{digest} is needed{} and {why}: what it needs in turn is not known, so nothing is removed; `rstore fsck --repair` mends what can be mended, `rstore untag` gives a broken image up",
+    by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default()
+)]
 pub struct Unreadable {
     /// The document.
     pub digest: Digest,
-    /// The tag that needs it.
+    /// The root that needs it.
     pub by: Option<String>,
     /// What is wrong with it.
     pub why: String,
@@ -49,17 +60,114 @@ impl Reachable {
         &self.roots
     }
 
-    /// The paths by which a node is.
+    /// The same set, told as reached from more roots.
+    pub(super) fn with_roots(self, roots: RootSet) -> Reachable {
+        Reachable { roots, ..self }
+    }
+
+    /// The paths by which a node is kept.
     pub fn why(&self, graph: &ImageGraph, node: NodeId) -> Paths {
         graph.why(&self.roots, node, 16)
     }
 }
 
-/// Marks what is reachable from `roots` and from `kept`.
-pub fn mark(graph: &ImageGraph, roots: &RootSet, kept: &NodeSet) -> Result<Reachable, Unreadable> {
-    let _ = kept;
+/// Marks what is reachable from `roots`, which must all be readable, and from `kept`.
+pub fn mark(
+    graph: &ImageGraph,
+    roots: &RootSet,
+    kept: &NodeSet,
+) -> Result<Reachable, Unreadable> {
+    let mut set = NodeSet::of(graph);
+    for root in &roots.roots {
+        let node = graph.node(root.node);
+        let vital = matches!(root.kind, RootKind::Tag { .. } | RootKind::Pin);
+        if vital && !node.present && graph.links(root.node).len() == 0 {
+            return Err(unreadable(graph, roots, node, "is missing from the store"));
+        }
+    }
+    let first = roots.roots.iter().map(|root| root.node);
+    spread(graph, &mut set, first, |node| match fault(graph, node) {
+        Some(why) => Err(unreadable(graph, roots, node, &why)),
+        None => Ok(()),
+    })?;
+    extend(graph, &mut set, kept.iter());
     Ok(Reachable {
-        set: NodeSet::of(graph),
+        set,
         roots: roots.clone(),
     })
+}
+
+/// Adds to `set` what `nodes` reach.
+pub(super) fn extend(
+    graph: &ImageGraph,
+    set: &mut NodeSet,
+    nodes: impl IntoIterator<Item = NodeId>,
+) {
+    let Ok(()) = spread(graph, set, nodes, |_| Ok::<(), std::convert::Infallible>(()));
+}
+
+/// Adds to `set` what `nodes` reach by content links and, backwards, by subjects. `look` sees
+/// each new node, and may stop the spreading.
+fn spread<E>(
+    graph: &ImageGraph,
+    set: &mut NodeSet,
+    nodes: impl IntoIterator<Item = NodeId>,
+    mut look: impl FnMut(Node) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut pending = Vec::new();
+    let mut reach = |node: NodeId, set: &mut NodeSet, pending: &mut Vec<NodeId>| {
+        if !set.insert(node) {
+            return Ok(());
+        }
+        pending.push(node);
+        look(graph.node(node))
+    };
+    for node in nodes {
+        reach(node, set, &mut pending)?;
+    }
+    while let Some(node) = pending.pop() {
+        for (target, _) in graph.links(node) {
+            reach(target, set, &mut pending)?;
+        }
+        for (source, role) in graph.holders(node) {
+            // A referrer that is on its way out already cannot come back by what it is about.
+            if role == Role::Subject && !graph.node(source).condemned {
+                reach(source, set, &mut pending)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why the links of a reachable document are not known.
+fn fault(graph: &ImageGraph, node: Node) -> Option<String> {
+    let document = matches!(node.kind, BlobKind::Index | BlobKind::Manifest);
+    if !node.present || graph.links(node.node).len() > 0 {
+        return None;
+    }
+    if node.damaged && node.kind != BlobKind::Layer && node.kind != BlobKind::Config {
+        let why = graph.damage(node.node).unwrap_or("it cannot be understood");
+        return Some(format!("cannot be read ({why})"));
+    }
+    // An index may be empty; a manifest has a config at least.
+    if document && (node.condemned || node.kind == BlobKind::Manifest) {
+        return Some("has not been read".to_owned());
+    }
+    None
+}
+
+fn unreadable(graph: &ImageGraph, roots: &RootSet, node: Node, why: &str) -> Unreadable {
+    let paths = graph.why(roots, node.node, 1);
+    let by = paths.paths.first().map(|path| match &path.root {
+        RootKind::Tag { name } => name.clone(),
+        RootKind::Pin => format!("the pinned {}", graph.node(path.from).digest),
+        RootKind::Lease { id } => format!("the running build {id}"),
+        RootKind::Container { id } => format!("the container {id}"),
+        RootKind::Grace { .. } => graph.node(path.from).digest.to_string(),
+    });
+    Unreadable {
+        digest: node.digest,
+        by,
+        why: why.to_owned(),
+    }
 }

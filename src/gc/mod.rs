@@ -35,13 +35,15 @@
 use std::path::PathBuf;
 
 use crate::catalog::{self, Catalog, Millis};
-use crate::fsutil;
+use crate::{fsutil, graph};
 use crate::graph::{ImageGraph, RootSet};
 use crate::layout::{self, Layout};
 
+mod assemble;
 pub mod condemn;
 pub mod debris;
 pub mod disk;
+pub mod execute;
 pub mod mark;
 pub mod plan;
 pub mod policy;
@@ -53,6 +55,8 @@ pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod usage;
+
+use assemble::Request;
 
 pub use mark::{Reachable, Unreadable, mark};
 pub use plan::{Item, ItemKind, Plan, Reason, Totals};
@@ -107,27 +111,82 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Plans a prune: what would go under `policy`, of a graph that was just loaded. Changes nothing.
 pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -> Result<Plan> {
-    let _ = (layout, graph, policy, now);
-    todo!()
+    let mut request = Request {
+        untag: select::expired_tags(graph, policy)?,
+        ..Request::default()
+    };
+    if let Some(digest) = &policy.scope.image {
+        let Some(node) = graph.find(digest) else {
+            return Err(Error::Policy(format!("there is no image {digest}")));
+        };
+        let images = graph.images_of(node);
+        let line = images.iter().flat_map(|i| graph.descendants(i.node()));
+        let only = select::belongings(graph, line.chain([node]));
+        let outside = |name: &String| {
+            let tagged = graph.tags().iter().find(|(other, _)| other == name);
+            tagged.is_some_and(|(_, node)| only.contains(*node))
+        };
+        request.untag.retain(outside);
+        request.only = Some(only);
+    }
+    assemble::assemble(layout, graph, policy, request, now)
 }
 
 /// Plans a prune that removes nothing but what `saved` lists, as far as it may still go.
-pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Millis) -> Result<Plan> {
-    let _ = (layout, graph, saved, now);
-    todo!()
+pub fn plan_within(
+    layout: &Layout,
+    graph: &ImageGraph,
+    saved: &Plan,
+    now: Millis,
+) -> Result<Plan> {
+    if saved.schema != plan::SCHEMA {
+        return Err(Error::Policy(format!(
+            "the plan has format {}, and this rstore knows {}; make a new one with --dry-run --out",
+            saved.schema,
+            plan::SCHEMA
+        )));
+    }
+    let still = |tag: &&plan::Untag| {
+        let tagged = graph.tags().iter().find(|(name, _)| *name == tag.name);
+        tagged.is_some_and(|(_, node)| graph.node(*node).digest == tag.digest)
+    };
+    let request = Request {
+        untag: saved.untag.iter().filter(still).map(|t| t.name.clone()).collect(),
+        only: Some(assemble::listed(graph, saved)),
+        saved: Some(saved),
+        ..Request::default()
+    };
+    assemble::assemble(layout, graph, &saved.policy, request, now)
 }
 
 /// Plans the removal of named images (`rmi`): `targets` lose the tags that are given with them
 /// (all of them where none is), and go with all that only they needed, unless something else
 /// holds them. An image without tags goes if nothing but the lack of them would keep it.
+///
+/// What another tool wrote goes too, however young: it was named.
 pub fn plan_removal(
     layout: &Layout,
     graph: &ImageGraph,
     targets: &[plan::Removal],
     now: Millis,
 ) -> Result<Plan> {
-    let _ = (layout, graph, targets, now);
-    todo!()
+    let mut request = Request::default();
+    for target in targets {
+        match &target.name {
+            Some(name) => request.untag.push(name.clone()),
+            None => {
+                let names = graph.names(target.node).map(str::to_owned);
+                request.untag.extend(names);
+            }
+        }
+        request.named.push(target.node);
+    }
+    request.only = Some(select::belongings(graph, request.named.iter().copied()));
+    let policy = Policy {
+        grace: 0,
+        ..Policy::default()
+    };
+    assemble::assemble(layout, graph, &policy, request, now)
 }
 
 /// Carries out a plan. `graph` is the one that it was made of. `on_progress` is told after each
@@ -140,32 +199,45 @@ pub fn execute(
     now: Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
 ) -> Result<Report> {
-    let _ = (layout, catalog, graph, plan, now, on_progress);
-    todo!()
+    execute::execute(layout, catalog, graph, &plan, now, on_progress)
 }
 
 /// Ends what an interrupted prune left: condemned rows and tombstones. Every command that writes
 /// calls it first; where nothing is left it costs one look at the catalog. Where a prune is
 /// running it does nothing.
-pub fn finish(layout: &Layout, catalog: &Catalog) -> Result<Report> {
-    let _ = (layout, catalog);
-    todo!()
+pub fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<Report> {
+    execute::finish(layout, catalog, now)
 }
 
-/// The roots as they are now: tags, pins, live leases, kept containers; and, by `policy.grace`,
-/// what other tools wrote a short while ago.
+/// The roots as they are now, for lists and for `why`: tags, pins, live leases; and, where
+/// `grace` is more than nothing, what other tools wrote no longer ago.
 pub fn collect_roots(
     layout: &Layout,
     graph: &ImageGraph,
     grace: Millis,
     now: Millis,
 ) -> Result<RootSet> {
-    let _ = (layout, graph, grace, now);
-    todo!()
+    let mut roots = roots::collect(graph, &roots::LeaseFiles::probe(layout)?);
+    if grace <= 0 {
+        return Ok(roots);
+    }
+    let mut reached = graph::NodeSet::of(graph);
+    mark::extend(graph, &mut reached, roots.roots.iter().map(|root| root.node));
+    let mut others = graph::NodeSet::of(graph);
+    for node in graph.nodes().filter(|node| node.present && !node.ours) {
+        if !reached.contains(node.node) {
+            others.insert(node.node);
+        }
+    }
+    let facts = disk::BlobFacts::survey(graph, layout, &others)?;
+    for (node, modified) in facts.young(graph, now.saturating_sub(grace)) {
+        let until = modified.saturating_add(grace);
+        roots.add(node, graph::RootKind::Grace { until });
+    }
+    Ok(roots)
 }
 
 /// Where every byte below the root is, and how many of them which prune would free.
 pub fn usage(layout: &Layout, graph: &ImageGraph, grace: Millis, now: Millis) -> Result<Usage> {
-    let _ = (layout, graph, grace, now);
-    todo!()
+    usage::measure(layout, graph, grace, now)
 }

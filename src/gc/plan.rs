@@ -1,7 +1,9 @@
 //! The plan: what a prune removes, and why. A dry run shows it; [`super::execute`] consumes it.
 //!
-//! Items stand in the order of their removal, grouped: an image, then the blobs that go with it.
-//! Bytes are exact: `freed` of all items together is what the disk gives back on a quiet store.
+//! Items are grouped for reading: indexes, then each image with the blobs that go with it, later
+//! images before those that they were made from, then what belongs to no image. Removal has its
+//! own order ([`super::sweep`]). Bytes are exact: `freed` of all items together is what the disk
+//! gives back on a quiet store.
 
 use crate::catalog::Millis;
 use crate::catalog::blob::HighWater;
@@ -41,6 +43,26 @@ pub enum ItemKind {
     CacheRecord,
     /// A temporary file or directory that nobody writes any more.
     Temporary,
+}
+
+impl ItemKind {
+    /// The word for `count` of them.
+    pub fn word(self, count: u64) -> &'static str {
+        let (one, many) = match self {
+            ItemKind::Image => ("image", "images"),
+            ItemKind::Index => ("index", "indexes"),
+            ItemKind::Artifact => ("artifact", "artifacts"),
+            ItemKind::Config => ("config", "configs"),
+            ItemKind::Layer => ("layer", "layers"),
+            ItemKind::Blob => ("blob", "blobs"),
+            ItemKind::Snapshot => ("snapshot", "snapshots"),
+            ItemKind::Container => ("container", "containers"),
+            ItemKind::CacheMount => ("cache mount", "cache mounts"),
+            ItemKind::CacheRecord => ("cache record", "cache records"),
+            ItemKind::Temporary => ("temporary file", "temporary files"),
+        };
+        if count == 1 { one } else { many }
+    }
 }
 
 /// Why an item goes.
@@ -103,7 +125,9 @@ impl Reason {
 pub struct Item {
     /// What it is.
     pub kind: ItemKind,
-    /// What it is called: an image ID, a digest, a container ID, a path below the root.
+    /// What it is called, where that isn't its digest: an image ID, a container's ID, a path below
+    /// the root. [`Item::label`] has either.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
     pub id: Box<str>,
     /// Its blob's digest, or a snapshot's chain ID, or a cache record's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,7 +144,7 @@ pub struct Item {
     /// When it was last used, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<Millis>,
-    /// Tags that go with it; or the step, for an image without.
+    /// Tags that go with it.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub names: Box<[String]>,
     /// The instruction that made it.
@@ -191,7 +215,66 @@ pub struct Plan {
     pub high_water: HighWater,
 }
 
+impl Item {
+    /// What it is called.
+    pub fn label(&self) -> String {
+        match (&*self.id, &self.digest) {
+            ("", Some(digest)) => digest.to_string(),
+            (id, _) => id.to_owned(),
+        }
+    }
+
+    /// An item of which only this is known.
+    pub(super) fn new(kind: ItemKind, reason: Reason, freed: u64) -> Item {
+        Item {
+            kind,
+            id: Box::default(),
+            digest: None,
+            size: 0,
+            freed,
+            reason,
+            state: None,
+            last_used: None,
+            names: Box::default(),
+            step: None,
+            with: None,
+        }
+    }
+}
+
+impl Totals {
+    /// Counts one thing.
+    pub fn count(&mut self, kind: ItemKind, freed: u64) {
+        let count = self.kinds.entry(kind).or_default();
+        count.items += 1;
+        count.freed += freed;
+        self.items += 1;
+        self.freed += freed;
+    }
+}
+
 impl Plan {
+    /// A plan in which nothing goes.
+    pub fn nothing(policy: &Policy, made: Millis) -> Plan {
+        Plan {
+            schema: SCHEMA,
+            made,
+            policy: policy.clone(),
+            items: Vec::new(),
+            untag: Vec::new(),
+            totals: Totals::default(),
+            notes: Vec::new(),
+            high_water: HighWater::default(),
+        }
+    }
+
+    /// Adds an item. Returns its place.
+    pub(super) fn push(&mut self, item: Item) -> usize {
+        self.totals.count(item.kind, item.freed);
+        self.items.push(item);
+        self.items.len() - 1
+    }
+
     /// Whether nothing goes.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.untag.is_empty()

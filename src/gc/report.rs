@@ -1,6 +1,6 @@
 //! What a prune has done.
 
-use super::plan::{Count, ItemKind, Totals};
+use super::plan::Totals;
 
 /// How far a prune has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,11 +45,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn count(&mut self, kind: ItemKind, freed: u64) {
-        let count: &mut Count = self.removed.kinds.entry(kind).or_default();
-        count.items += 1;
-        count.freed += freed;
-        self.removed.items += 1;
-        self.removed.freed += freed;
+    /// What went, in words: `3 images, 7 layers`.
+    pub fn words(&self) -> String {
+        let kinds = self.removed.kinds.iter();
+        let words = kinds.map(|(kind, count)| format!("{} {}", count.items, kind.word(count.items)));
+        words.collect::<Vec<_>>().join(", ")
     }
 }

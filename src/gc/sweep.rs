@@ -1,1 +1,392 @@
-//! To come.
+//! Removing what is condemned, in batches.
+//!
+//! Each batch is one write transaction: what is *still* condemned is unlinked and forgotten. Who
+//! pinned it before the batch has it kept; who comes after finds it gone. If the transaction is
+//! undone after an unlink, the row stays condemned, and the next sweep finds nothing to unlink.
+//!
+//! Documents go before what they point at; within a rank files go by inode, which is how file
+//! systems like it. Trees are large: the transaction only renames them to a tombstone, and they
+//! are removed after it.
+//!
+//! **A second look.** An edge, a pin or a tag that leads to a condemned blob came after the
+//! condemnation, since rows that go are deleted with it: such a blob is rescued, not removed.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+
+use crate::catalog::blob::{BlobId, BlobKind, BlobRow};
+use crate::catalog::{Catalog, Millis, WriteError, Writer};
+use crate::fsutil::{self, IoContext};
+use crate::graph::ImageGraph;
+use crate::layout::{self, Layout};
+use crate::lock::FileLock;
+use crate::oci::Digest;
+
+use super::condemn::{Outcome, caller};
+use super::debris::{self, CONTAINERS, DebrisKind, SNAPSHOTS, TOMBSTONE};
+use super::disk::{self, Tally};
+use super::plan::{Item, ItemKind, Plan};
+use super::report::{Failure, Progress, Report};
+use super::roots::{self, LeaseFiles};
+use super::{Error, Result};
+
+/// How many blobs one transaction removes: some tens of milliseconds.
+const BATCH: usize = 1_000;
+
+type Ids = HashSet<BlobId, FixedState>;
+
+/// A blob to be removed.
+struct Doomed {
+    id: BlobId,
+    digest: Digest,
+    rank: u8,
+    inode: u64,
+    freed: u64,
+    kind: ItemKind,
+}
+
+/// A sweep at work.
+pub(super) struct Sweep<'a> {
+    pub layout: &'a Layout,
+    pub catalog: &'a Catalog,
+    pub report: Report,
+    pub progress: Progress,
+    pub on_progress: &'a mut dyn FnMut(&Progress) -> bool,
+    /// Manifests that are no images, so that they are counted as what they are.
+    pub artifacts: HashSet<Digest, FixedState>,
+}
+
+impl Sweep<'_> {
+    /// Removes every blob that is condemned.
+    pub fn blobs(&mut self) -> Result<()> {
+        let mut doomed = self.condemned()?;
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        doomed.sort_unstable_by_key(|blob| (blob.rank, blob.inode));
+        let ids: Ids = doomed.iter().map(|blob| blob.id).collect();
+        let (mut needed, mut seen) = self.needed(&ids)?;
+        for batch in doomed.chunks(BATCH) {
+            if !self.go_on() {
+                return Ok(());
+            }
+            let removed = self.catalog.write(|tx| {
+                tx.each_edge_after(seen, |edge| drop(needed.insert(edge.target)))?;
+                seen = tx.high_water()?.edge;
+                remove_batch(tx, self.layout, batch, &needed)
+            })?;
+            self.count(batch, removed);
+        }
+        Ok(())
+    }
+
+    /// Removes every snapshot that is condemned.
+    pub fn snapshots(&mut self) -> Result<()> {
+        let rows = self.catalog.read(|tx| tx.snapshots())?;
+        let directory = self.layout.private().join(SNAPSHOTS);
+        for row in rows.into_iter().filter(|row| row.condemned.is_some()) {
+            if !self.go_on() {
+                return Ok(());
+            }
+            let tomb = self.catalog.write(|tx| {
+                let still = tx.snapshots()?;
+                let still = still.iter().find(|other| other.id == row.id);
+                if still.is_none_or(|row| row.condemned.is_none()) {
+                    return Ok::<_, WriteError<Error>>(None);
+                }
+                if tx.is_snapshot_leased(row.id)? {
+                    tx.rescue_snapshot(row.id)?;
+                    return Ok(None);
+                }
+                let tomb = entomb(&directory.join(&row.directory)).map_err(caller)?;
+                tx.forget_snapshot(row.id)?;
+                Ok(Some(tomb))
+            })?;
+            match tomb {
+                Some(tomb) => self.tree(ItemKind::Snapshot, &row.directory, &tomb),
+                None => self.report.rescued += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the containers, cache mounts and temporary files that a plan lists, as far as they
+    /// may still go.
+    pub fn trees(&mut self, graph: &ImageGraph, plan: &Plan, now: Millis) -> Result<()> {
+        let listed: HashSet<&str> = plan
+            .items
+            .iter()
+            .filter(|item| matches!(item.kind, ItemKind::Temporary))
+            .map(|item| &*item.id)
+            .collect();
+        let containers: Vec<&Item> = of_kind(plan, ItemKind::Container).collect();
+        let mounts: Vec<&Item> = of_kind(plan, ItemKind::CacheMount).collect();
+        if listed.is_empty() && containers.is_empty() && mounts.is_empty() {
+            return Ok(());
+        }
+        // In this order: what is listed before leases are probed is judged rightly by them.
+        let debris = debris::list(graph, self.layout)?;
+        let roots = roots::collect(graph, &LeaseFiles::probe(self.layout)?);
+        let (grace, root) = (plan.policy.grace, self.layout.root().to_path_buf());
+        for item in containers {
+            self.container(&item.id)?;
+        }
+        for debris in debris {
+            let name = debris.path.to_string_lossy();
+            if !listed.contains(&*name) || !debris::may_go(&debris, &roots, grace, now) {
+                continue;
+            }
+            match debris.kind {
+                DebrisKind::Unrowed => self.unrowed(&root.join(&debris.path))?,
+                // These went while the lock of index.json was held.
+                DebrisKind::Sibling => {}
+                _ => self.tree(ItemKind::Temporary, &name, &root.join(&debris.path)),
+            }
+        }
+        if roots.live.is_empty() {
+            for item in mounts {
+                let path = root.join(&*item.id);
+                let tomb = entomb(&path)?;
+                self.tree(ItemKind::CacheMount, &item.id, &tomb);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an interrupted sweep had renamed.
+    pub fn tombstones(&mut self) -> Result<()> {
+        for path in debris::tombstones(self.layout)? {
+            let name = path.to_string_lossy().into_owned();
+            let path = self.layout.root().join(path);
+            self.tree(ItemKind::Temporary, &name, &path);
+        }
+        Ok(())
+    }
+
+    /// Whether to go on: tells how far the work has come, and asks.
+    pub fn go_on(&mut self) -> bool {
+        if self.report.stopped || !(self.on_progress)(&self.progress) {
+            self.report.stopped = true;
+        }
+        !self.report.stopped
+    }
+
+    fn container(&mut self, id: &str) -> Result<()> {
+        if !self.go_on() {
+            return Ok(());
+        }
+        let path = self.layout.private().join(CONTAINERS).join(id);
+        let tomb = self.catalog.write(|tx| {
+            let rows = tx.containers()?;
+            let row = rows.iter().find(|row| row.id == id);
+            let Some(row) = row else {
+                return Ok::<_, WriteError<Error>>(None);
+            };
+            if roots::is_alive_now(self.layout, &row.lease).map_err(caller)? {
+                return Ok(None);
+            }
+            let tomb = entomb(&path).map_err(caller)?;
+            tx.forget_container(id)?;
+            Ok(Some(tomb))
+        })?;
+        match tomb {
+            Some(tomb) => self.tree(ItemKind::Container, id, &tomb),
+            None => self.report.rescued += 1,
+        }
+        Ok(())
+    }
+
+    /// A tree without a row: unless it has got one, it goes.
+    fn unrowed(&mut self, path: &Path) -> Result<()> {
+        if !self.go_on() {
+            return Ok(());
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let tomb = self.catalog.write(|tx| {
+            let rowed = tx.snapshots()?.iter().any(|row| row.directory == name)
+                || tx.containers()?.iter().any(|row| row.id == name);
+            if rowed {
+                return Ok::<_, WriteError<Error>>(None);
+            }
+            entomb(path).map(Some).map_err(caller)
+        })?;
+        match tomb {
+            Some(tomb) => self.tree(ItemKind::Temporary, &name, &tomb),
+            None => self.report.rescued += 1,
+        }
+        Ok(())
+    }
+
+    /// Removes a file or a tree that nothing leads to any more, and counts it.
+    fn tree(&mut self, kind: ItemKind, id: &str, path: &Path) {
+        let removed = Tally::default()
+            .take(path)
+            .and_then(|freed| fsutil::remove_tree(path).map(|()| freed));
+        match removed {
+            Ok(freed) => self.done(kind, freed),
+            Err(error) => self.report.failures.push(Failure {
+                id: id.to_owned(),
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    fn done(&mut self, kind: ItemKind, freed: u64) {
+        self.report.removed.count(kind, freed);
+        self.progress.items += 1;
+        self.progress.freed += freed;
+    }
+
+    /// Everything that is condemned, with what the disk says of it.
+    fn condemned(&self) -> Result<Vec<Doomed>> {
+        let mut rows = Vec::new();
+        self.catalog
+            .snapshot(|tx| tx.each_condemned_blob(|row| rows.push((row.id, row.digest, row.kind))))?;
+        let mut doomed = Vec::with_capacity(rows.len());
+        for (id, digest, kind) in rows {
+            let stat = self.layout.blobs().stat(&digest);
+            let stat = stat.map_err(layout::Error::from)?;
+            doomed.push(Doomed {
+                id,
+                digest,
+                rank: rank(kind),
+                inode: stat.map_or(0, |stat| stat.inode),
+                freed: stat.as_ref().map_or(0, disk::freed),
+                kind: self.item_kind(kind, &digest),
+            });
+        }
+        Ok(doomed)
+    }
+
+    fn item_kind(&self, kind: BlobKind, digest: &Digest) -> ItemKind {
+        match kind {
+            BlobKind::Index => ItemKind::Index,
+            BlobKind::Manifest if self.artifacts.contains(digest) => ItemKind::Artifact,
+            BlobKind::Manifest => ItemKind::Image,
+            BlobKind::Config => ItemKind::Config,
+            BlobKind::Layer => ItemKind::Layer,
+            BlobKind::Other | BlobKind::Unknown => ItemKind::Blob,
+        }
+    }
+
+    /// Which of the condemned something leads to nevertheless, and up to which edge that is known.
+    fn needed(&self, ids: &Ids) -> Result<(Ids, i64)> {
+        let mut needed = Ids::default();
+        let seen = self.catalog.snapshot(|tx| {
+            let mut need = |id: BlobId| {
+                if ids.contains(&id) {
+                    needed.insert(id);
+                }
+            };
+            tx.each_edge_after(0, |edge| need(edge.target))?;
+            tx.pins_after(0)?.into_iter().for_each(&mut need);
+            let entries = tx.index_entries()?;
+            let tags = entries.iter().filter(|entry| entry.name.is_some());
+            tags.for_each(|entry| need(entry.blob));
+            Ok(tx.high_water()?.edge)
+        })?;
+        Ok((needed, seen))
+    }
+
+    fn count(&mut self, batch: &[Doomed], outcomes: Vec<Removal>) {
+        for (blob, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Removal::Done => self.done(blob.kind, blob.freed),
+                Removal::Rescued => self.report.rescued += 1,
+                Removal::Failed(why) => self.report.failures.push(Failure {
+                    id: blob.digest.to_string(),
+                    why,
+                }),
+            }
+        }
+    }
+}
+
+/// What became of one blob.
+enum Removal {
+    Done,
+    Rescued,
+    Failed(String),
+}
+
+fn remove_batch(
+    tx: &Writer,
+    layout: &Layout,
+    batch: &[Doomed],
+    needed: &Ids,
+) -> Outcome<Vec<Removal>> {
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for blob in batch {
+        let row = tx.blob_by_id(blob.id)?;
+        outcomes.push(if row.is_none_or(|row: BlobRow| row.condemned.is_none()) {
+            Removal::Rescued
+        } else if needed.contains(&blob.id) || tx.is_leased(blob.id)? {
+            tx.rescue_blob(blob.id)?;
+            Removal::Rescued
+        } else {
+            match layout.blobs().remove(&blob.digest) {
+                Ok(_) => {
+                    tx.forget_blob(blob.id)?;
+                    Removal::Done
+                }
+                // It stays condemned, and the next prune tries again.
+                Err(error) => Removal::Failed(error.to_string()),
+            }
+        });
+    }
+    Ok(outcomes)
+}
+
+/// Documents before what they point at.
+fn rank(kind: BlobKind) -> u8 {
+    match kind {
+        BlobKind::Index => 0,
+        BlobKind::Manifest => 1,
+        BlobKind::Other => 2,
+        BlobKind::Config => 3,
+        BlobKind::Layer | BlobKind::Unknown => 4,
+    }
+}
+
+fn of_kind(plan: &Plan, kind: ItemKind) -> impl Iterator<Item = &Item> {
+    plan.items.iter().filter(move |item| item.kind == kind)
+}
+
+/// Renames a tree to its tombstone's name. Returns where it is now; that there is none is no
+/// error, since a crash may have come in between.
+fn entomb(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let tomb = path.with_file_name(format!("{TOMBSTONE}{name}"));
+    match std::fs::rename(path, &tomb) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+            // One of an earlier crash stands there.
+            fsutil::remove_tree(&tomb)?;
+            std::fs::rename(path, &tomb).at("rename", path)?;
+        }
+        Err(error) => return Err(fsutil::Error::new("rename", path, error).into()),
+    }
+    Ok(tomb)
+}
+
+/// Removes the temporary siblings of index.json that a plan lists. The lock is the proof that
+/// nobody is writing them.
+pub(super) fn siblings(
+    layout: &Layout,
+    plan: &Plan,
+    _lock: &FileLock,
+    report: &mut Report,
+) -> Result<()> {
+    for item in of_kind(plan, ItemKind::Temporary) {
+        let path = Path::new(&*item.id);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if debris::is_sibling(&name) && fsutil::remove_file(&layout.root().join(path))? {
+            report.removed.count(ItemKind::Temporary, item.freed);
+        }
+    }
+    Ok(())
+}

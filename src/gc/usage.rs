@@ -2,6 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalog::Millis;
+use crate::graph::ImageGraph;
+use crate::layout::Layout;
+
+use super::Result;
+
 /// A row of `df`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
@@ -60,4 +66,15 @@ pub struct Usage {
     pub rows: BTreeMap<UsageKind, UsageRow>,
     /// All allocated bytes below the root.
     pub total: u64,
+}
+
+/// Measures.
+pub(super) fn measure(
+    layout: &Layout,
+    graph: &ImageGraph,
+    grace: Millis,
+    now: Millis,
+) -> Result<Usage> {
+    let _ = (layout, graph, grace, now);
+    Ok(Usage::default())
 }

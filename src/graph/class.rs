@@ -5,7 +5,7 @@
 //! | state | held because |
 //! |---|---|
 //! | tagged | `index.json` names it |
-//! | member | an index that is tagged, pinned or in use lists it |
+//! | member | a held index lists it, or a held signature is about it |
 //! | pinned | somebody pinned it |
 //! | referrer | its `subject` is an image that is held |
 //! | in use | a live lease, or a container that is kept, holds it or an image made from it |
@@ -211,17 +211,21 @@ impl Classes {
         }
     }
 
-    /// What a held document points at as a document, other than by `subject`.
-    fn members(&mut self, graph: &ImageGraph, node: NodeId) {
+    /// What a held document points at as a document: an index at its members, a signature at what
+    /// it signs.
+    fn members(&mut self, graph: &ImageGraph, node: NodeId) -> Vec<NodeId> {
         let mut pending = vec![node];
+        let mut found = Vec::new();
         while let Some(node) = pending.pop() {
             for (target, role) in graph.links(node) {
-                let follows = matches!(role, Role::Child | Role::Other);
+                let follows = matches!(role, Role::Child | Role::Other | Role::Subject);
                 if follows && self.add(target, State::Member) {
                     pending.push(target);
+                    found.push(target);
                 }
             }
         }
+        found
     }
 
     /// Intermediates: ancestors of what is held so far. Stages: what any of these used, and the
@@ -284,6 +288,7 @@ impl Classes {
             for source in sources {
                 if self.add(source, State::Referrer) {
                     pending.push(source);
+                    pending.extend(self.members(graph, source));
                 }
             }
         }

@@ -28,6 +28,7 @@ impl ImageGraph {
     pub fn read(reader: &Reader) -> SqlResult<ImageGraph> {
         let mut graph = ImageGraph::empty();
         graph.high_water = reader.high_water()?;
+        graph.born = reader.born()?;
         reader.each_blob(|row| graph.take_blob(row))?;
         graph.index_digests();
         graph.read_content(reader)?;
@@ -52,6 +53,7 @@ impl ImageGraph {
             used_by: Links::default(),
             layers: Vec::new(),
             tags: Vec::new(),
+            named: Vec::new(),
             untagged: Vec::new(),
             pins: Vec::new(),
             leases: Vec::new(),
@@ -61,6 +63,7 @@ impl ImageGraph {
             cache: Vec::new(),
             damage: Vec::new(),
             high_water: Default::default(),
+            born: Millis::MAX,
         }
     }
 
@@ -182,6 +185,9 @@ impl ImageGraph {
                 (None, _) => {}
             }
         }
+        let mut named: Vec<u32> = (0..self.tags.len() as u32).collect();
+        named.sort_by_key(|place| self.tags[*place as usize].1);
+        self.named = named;
         let pins = reader.pins_after(0)?;
         self.pins = pins.into_iter().filter_map(|b| self.find_blob(b)).collect();
         self.leases = reader.leases()?;

@@ -182,6 +182,8 @@ pub struct ImageGraph {
     /// Sorted by node.
     layers: Vec<StoredLayer>,
     tags: Vec<(String, NodeId)>,
+    /// Places in `tags`, sorted by node.
+    named: Vec<u32>,
     untagged: Vec<NodeId>,
     pins: Vec<NodeId>,
     leases: Vec<LeaseRow>,
@@ -191,6 +193,7 @@ pub struct ImageGraph {
     cache: Vec<(CacheRecord, Option<NodeId>)>,
     damage: Vec<(NodeId, String)>,
     high_water: HighWater,
+    born: Millis,
 }
 
 /// An image of a graph: a manifest, with what lists show of it.
@@ -319,10 +322,12 @@ impl ImageGraph {
 
     /// The tags that point at a node.
     pub fn names(&self, node: NodeId) -> impl Iterator<Item = &str> {
-        self.tags
+        let tagged = |place: &u32| self.tags[*place as usize].1;
+        let start = self.named.partition_point(|place| tagged(place) < node);
+        self.named[start..]
             .iter()
-            .filter(move |(_, tagged)| *tagged == node)
-            .map(|(name, _)| name.as_str())
+            .take_while(move |place| self.tags[**place as usize].1 == node)
+            .map(|place| self.tags[*place as usize].0.as_str())
     }
 
     /// What `index.json` lists without a name.
@@ -358,6 +363,11 @@ impl ImageGraph {
     /// The build cache: each record with the image that it leads to, where that is still known.
     pub fn cache(&self) -> &[(CacheRecord, Option<NodeId>)] {
         &self.cache
+    }
+
+    /// When the catalog began: of writers that are older, it cannot know the pins.
+    pub fn catalog_born(&self) -> Millis {
+        self.born
     }
 
     /// The newest numbers of the moment that this is a graph of.

@@ -56,6 +56,8 @@ pub struct RootSet {
     pub live: HashSet<String>,
     /// The leases that are dead, but still recorded.
     pub dead: Vec<String>,
+    /// When the oldest live lease began, by the file system's clock.
+    pub oldest: Option<Millis>,
     /// Lease files that are locked by a writer of whose pins this catalog cannot know, because it
     /// is younger than they are. While there is one, nothing may be condemned.
     pub unknown: Vec<String>,

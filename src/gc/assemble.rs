@@ -1,0 +1,494 @@
+//! Making the plan out of what was selected, marked and asked of the disk.
+//!
+//! ```text
+//! list debris ▶ probe leases ▶ classify ▶ select ▶ mark ▶ stat what is not marked
+//!                                   ▲                         │ young, and another tool's?
+//!                                   └──── spare it, again ◀───┘
+//! ```
+//! The second round can only take away from what goes, so one is enough.
+
+use std::path::Path;
+
+use hashbrown::HashMap;
+
+use crate::catalog::Millis;
+use crate::catalog::blob::BlobKind;
+use crate::graph::{Classes, ImageGraph, Node, NodeId, NodeSet, RootKind, RootSet, State};
+use crate::layout::Layout;
+use crate::oci::Digest;
+
+use super::debris::{self, CONTAINERS, Debris, SNAPSHOTS};
+use super::disk::{self, BlobFacts, Tally};
+use super::mark::{Reachable, mark};
+use super::plan::{Item, ItemKind, Plan, Reason, Untag};
+use super::policy::Policy;
+use super::roots::{self, LeaseFiles};
+use super::select::{self, Limits, Selection};
+use super::Result;
+
+/// What is asked for besides the policy.
+#[derive(Debug, Default)]
+pub(super) struct Request<'a> {
+    /// Tags that go.
+    pub untag: Vec<String>,
+    /// Nothing but these blobs may go, and no debris.
+    pub only: Option<NodeSet>,
+    /// Documents that were asked for by name.
+    pub named: Vec<NodeId>,
+    /// Nothing but what this plan lists may go.
+    pub saved: Option<&'a Plan>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// All that a plan is made of.
+struct Ground<'a> {
+    graph: &'a ImageGraph,
+    layout: &'a Layout,
+    policy: &'a Policy,
+    request: Request<'a>,
+    debris: Vec<Debris>,
+    now: Millis,
+}
+
+/// What goes, and why it may.
+struct Verdict {
+    classes: Classes,
+    selection: Selection,
+    reachable: Reachable,
+    doomed: NodeSet,
+    facts: BlobFacts,
+}
+
+/// Plans.
+pub(super) fn assemble(
+    layout: &Layout,
+    graph: &ImageGraph,
+    policy: &Policy,
+    request: Request,
+    now: Millis,
+) -> Result<Plan> {
+    let ground = Ground {
+        // Listed before leases are probed: see `roots`.
+        debris: debris::list(graph, layout)?,
+        graph,
+        layout,
+        policy,
+        request,
+        now,
+    };
+    let mut roots = roots::collect(graph, &LeaseFiles::probe(layout)?);
+    let mut plan = Plan::nothing(policy, now);
+    plan.high_water = graph.high_water();
+    plan.notes = ground.request.notes.clone();
+    if !roots.unknown.is_empty() {
+        plan.notes.push(format!(
+            "nothing is removed: a writer (lease {}) is older than the catalog, and what it uses is not known; try again when it has ended",
+            roots.unknown.join(", ")
+        ));
+        return Ok(plan);
+    }
+    roots = roots.without_tags(&ground.request.untag);
+    ground.keep_containers(&mut roots);
+    let verdict = ground.judge(roots, &mut plan.notes)?;
+    ground.fill(&verdict, &mut plan)?;
+    Ok(plan)
+}
+
+impl Ground<'_> {
+    /// Whether everything may go that is garbage, or only what was named.
+    fn is_general(&self) -> bool {
+        self.request.only.is_none() && self.policy.scope.takes_images()
+    }
+
+    fn saved_has(&self, kind: ItemKind, label: &str) -> bool {
+        let Some(saved) = self.request.saved else {
+            return true;
+        };
+        let is = |item: &Item| item.kind == kind && item.label() == label;
+        saved.items.iter().any(is)
+    }
+
+    /// Containers that failed steps left, and that stay, keep what they stand on.
+    fn keep_containers(&self, roots: &mut RootSet) {
+        for container in self.graph.containers() {
+            let image = container.image.and_then(|blob| self.graph.find_blob(blob));
+            let goes = self.container_reason(container, roots).is_some();
+            if let (Some(node), false) = (image, goes) {
+                let id = container.id.clone();
+                roots.add(node, RootKind::Container { id });
+            }
+        }
+    }
+
+    fn container_reason(
+        &self,
+        container: &crate::catalog::builds::ContainerRow,
+        roots: &RootSet,
+    ) -> Option<Reason> {
+        if roots.live.contains(&container.lease) || !self.saved_has(ItemKind::Container, &container.id)
+        {
+            return None;
+        }
+        let restricted = self.request.only.is_some() && self.request.saved.is_none();
+        if restricted {
+            return None;
+        }
+        let late = self.policy.until.is_some_and(|until| container.created >= until);
+        match container.status {
+            None if self.is_general() || self.request.saved.is_some() => Some(Reason::DeadBuild),
+            Some(_) if self.policy.scope.containers && !late => Some(Reason::FailedStep),
+            _ => None,
+        }
+    }
+
+    /// Says what goes.
+    fn judge(&self, mut roots: RootSet, notes: &mut Vec<String>) -> Result<Verdict> {
+        let mut limits = Limits {
+            only: self.request.only.clone(),
+            spared: Vec::new(),
+        };
+        let mut verdict = self.judge_once(&roots, &limits)?;
+        verdict.facts = BlobFacts::survey(self.graph, self.layout, &verdict.doomed)?;
+        let since = self.now.saturating_sub(self.policy.grace);
+        let young: Vec<(NodeId, Millis)> = verdict.facts.young(self.graph, since).collect();
+        if young.is_empty() || self.policy.grace <= 0 {
+            return Ok(verdict);
+        }
+        notes.push(format!(
+            "{} blobs that another tool wrote a short while ago are left alone (--grace)",
+            young.len()
+        ));
+        for (node, modified) in young {
+            let until = modified.saturating_add(self.policy.grace);
+            roots.add(node, RootKind::Grace { until });
+            limits.spared.push(node);
+        }
+        let again = self.judge_once(&roots, &limits)?;
+        Ok(Verdict {
+            facts: verdict.facts,
+            ..again
+        })
+    }
+
+    fn judge_once(&self, roots: &RootSet, limits: &Limits) -> Result<Verdict> {
+        let classes = Classes::of(self.graph, roots);
+        let mut selection = select::select(self.graph, &classes, self.policy, limits);
+        // A young document need not be readable yet, nor whole: it is kept, not relied upon.
+        let mut vital = roots.clone();
+        vital
+            .roots
+            .retain(|root| !matches!(root.kind, RootKind::Grace { .. }));
+        let reachable = mark(self.graph, &vital, &selection.stay)?;
+        let reachable = reachable.with_roots(roots.clone());
+        let mut doomed = NodeSet::of(self.graph);
+        if self.policy.scope.takes_images() || self.request.only.is_some() {
+            for node in self.graph.nodes().filter(|node| node.present) {
+                let allowed = limits.only.as_ref();
+                if !reachable.contains(node.node)
+                    && allowed.is_none_or(|only| only.contains(node.node))
+                {
+                    doomed.insert(node.node);
+                }
+            }
+        }
+        // What something that stays points at (a signature at its subject) stays too.
+        for node in selection.go.clone().iter() {
+            if !doomed.contains(node) {
+                selection.go.remove(node);
+            }
+        }
+        Ok(Verdict {
+            classes,
+            selection,
+            reachable,
+            doomed,
+            facts: BlobFacts::default(),
+        })
+    }
+
+    fn fill(&self, verdict: &Verdict, plan: &mut Plan) -> Result<()> {
+        for (name, node) in self.graph.tags() {
+            if self.request.untag.contains(name) {
+                plan.untag.push(Untag {
+                    name: name.clone(),
+                    digest: self.graph.node(*node).digest,
+                });
+            }
+        }
+        self.fill_blobs(verdict, plan);
+        let mut tally = Tally::default();
+        self.fill_snapshots(verdict, &mut tally, plan)?;
+        self.fill_containers(verdict.reachable.roots(), &mut tally, plan)?;
+        self.fill_cache(verdict, &mut tally, plan)?;
+        self.fill_debris(verdict.reachable.roots(), &mut tally, plan)
+    }
+
+    // -- blobs --------------------------------------------------------------------------------
+
+    fn fill_blobs(&self, verdict: &Verdict, plan: &mut Plan) {
+        let mut left = verdict.doomed.clone();
+        let is_index = |node: &NodeId| self.graph.node(*node).kind == BlobKind::Index;
+        for node in verdict.doomed.iter().filter(is_index) {
+            left.remove(node);
+            plan.push(self.blob_item(verdict, node));
+        }
+        for node in self.images_in_order(&verdict.doomed) {
+            self.fill_group(verdict, node, &mut left, plan);
+        }
+        let is_manifest = |node: &NodeId| self.graph.node(*node).kind == BlobKind::Manifest;
+        let artifacts: Vec<NodeId> = left.iter().filter(is_manifest).collect();
+        for node in artifacts {
+            self.fill_group(verdict, node, &mut left, plan);
+        }
+        for node in left.iter() {
+            plan.push(self.blob_item(verdict, node));
+        }
+    }
+
+    /// A manifest, and what goes with it and did not go with one before it.
+    fn fill_group(&self, verdict: &Verdict, node: NodeId, left: &mut NodeSet, plan: &mut Plan) {
+        left.remove(node);
+        let place = plan.push(self.blob_item(verdict, node));
+        for (target, role) in self.graph.links(node) {
+            let document = role == crate::oci::document::Role::Subject;
+            if document || !left.contains(target) || self.graph.image(target).is_some() {
+                continue;
+            }
+            left.remove(target);
+            let mut item = self.blob_item(verdict, target);
+            item.reason = match item.reason {
+                Reason::Unreferenced => Reason::OnlyThere,
+                other => other,
+            };
+            item.with = u32::try_from(place).ok();
+            plan.push(item);
+        }
+    }
+
+    fn blob_item(&self, verdict: &Verdict, node: NodeId) -> Item {
+        let blob = self.graph.node(node);
+        let freed = verdict.facts.get(node).map_or(0, disk::freed);
+        let mut item = Item::new(self.blob_kind(blob), self.blob_reason(verdict, blob), freed);
+        item.digest = Some(blob.digest);
+        item.size = verdict.facts.get(node).map_or(0, |stat| stat.size);
+        item.last_used = Some(blob.last_used);
+        if let Some(image) = self.graph.image(node) {
+            item.id = image.id().to_string().into();
+            item.state = Some(verdict.classes.state(node));
+            item.last_used = Some(image.last_used());
+            item.step = image.step().map(Into::into);
+        }
+        let named = self.graph.names(node).map(str::to_owned);
+        item.names = named.collect();
+        item
+    }
+
+    fn blob_kind(&self, node: Node) -> ItemKind {
+        match node.kind {
+            BlobKind::Index => ItemKind::Index,
+            BlobKind::Manifest if self.graph.image(node.node).is_some() => ItemKind::Image,
+            BlobKind::Manifest => ItemKind::Artifact,
+            BlobKind::Config => ItemKind::Config,
+            BlobKind::Layer => ItemKind::Layer,
+            BlobKind::Other | BlobKind::Unknown => ItemKind::Blob,
+        }
+    }
+
+    fn blob_reason(&self, verdict: &Verdict, blob: Node) -> Reason {
+        if blob.condemned {
+            return Reason::Unfinished;
+        }
+        if self.request.named.contains(&blob.node) {
+            return Reason::Named;
+        }
+        if self.graph.names(blob.node).next().is_some() {
+            return Reason::Expired;
+        }
+        let document = matches!(blob.kind, BlobKind::Index | BlobKind::Manifest);
+        match verdict.classes.state(blob.node) {
+            _ if !document => Reason::Unreferenced,
+            State::Intermediate => Reason::Intermediate,
+            State::Stage => Reason::Stage,
+            _ => Reason::Dangling,
+        }
+    }
+
+    /// Images that go, each after those that were made from it.
+    fn images_in_order(&self, doomed: &NodeSet) -> Vec<NodeId> {
+        let images: Vec<_> = doomed.iter().filter_map(|n| self.graph.image(n)).collect();
+        let mut waiting: HashMap<NodeId, usize> = HashMap::new();
+        let mut ready = Vec::new();
+        for image in images.iter().rev() {
+            let children = image.children().filter(|c| doomed.contains(c.node())).count();
+            match children {
+                0 => ready.push(image.node()),
+                children => drop(waiting.insert(image.node(), children)),
+            }
+        }
+        let mut order = Vec::with_capacity(images.len());
+        // A stack: the line of an image comes out in one piece.
+        ready.reverse();
+        while let Some(node) = ready.pop() {
+            order.push(node);
+            let parent = self.graph.image(node).and_then(|image| image.parent());
+            if let Some(parent) = parent {
+                if let Some(children) = waiting.get_mut(&parent) {
+                    *children -= 1;
+                    if *children == 0 {
+                        waiting.remove(&parent);
+                        ready.push(parent);
+                    }
+                }
+            }
+        }
+        // Parents that go round in a circle wait for one another.
+        let mut circular: Vec<NodeId> = waiting.into_keys().collect();
+        circular.sort_unstable();
+        order.extend(circular);
+        order
+    }
+
+    // -- what is not a blob -------------------------------------------------------------------
+
+    fn fill_snapshots(&self, verdict: &Verdict, tally: &mut Tally, plan: &mut Plan) -> Result<()> {
+        let scope = &self.policy.scope;
+        if self.graph.snapshots().is_empty() || !(scope.takes_images() || scope.snapshots) {
+            return Ok(());
+        }
+        let goes = |node| verdict.selection.go.contains(node);
+        let images = || self.graph.images();
+        let kept = self.graph.chains(images().filter(|image| !goes(image.node())));
+        let gone = self.graph.chains(images().filter(|image| goes(image.node())));
+        let roots = verdict.reachable.roots();
+        for snapshot in self.graph.snapshots() {
+            let restricted = self.request.only.is_some() && self.request.saved.is_none();
+            let late = self.policy.until.is_some_and(|until| snapshot.last_used >= until);
+            let orphan = !kept.contains(&snapshot.chain)
+                && (!restricted || gone.contains(&snapshot.chain));
+            let reason = match () {
+                () if roots.snapshots.contains(&snapshot.id) => continue,
+                () if snapshot.condemned.is_some() => Reason::Unfinished,
+                () if late => continue,
+                () if scope.snapshots && !restricted => Reason::Derived,
+                () if orphan && scope.takes_images() => Reason::NoImage,
+                () => continue,
+            };
+            let path = Path::new("rstore").join(SNAPSHOTS).join(&snapshot.directory);
+            if !self.saved_has(ItemKind::Snapshot, &path.to_string_lossy()) {
+                continue;
+            }
+            let freed = tally.take(&self.layout.root().join(&path))?;
+            let mut item = Item::new(ItemKind::Snapshot, reason, freed);
+            item.id = path.to_string_lossy().into();
+            item.digest = Some(snapshot.chain);
+            item.size = snapshot.allocated;
+            item.last_used = Some(snapshot.last_used);
+            plan.push(item);
+        }
+        Ok(())
+    }
+
+    fn fill_containers(&self, roots: &RootSet, tally: &mut Tally, plan: &mut Plan) -> Result<()> {
+        for container in self.graph.containers() {
+            let Some(reason) = self.container_reason(container, roots) else {
+                continue;
+            };
+            let path = Path::new("rstore").join(CONTAINERS).join(&container.id);
+            let freed = tally.take(&self.layout.root().join(path))?;
+            let mut item = Item::new(ItemKind::Container, reason, freed);
+            item.id = container.id.as_str().into();
+            item.size = freed;
+            item.last_used = Some(container.created);
+            item.step = Some(container.step.as_str().into());
+            plan.push(item);
+        }
+        Ok(())
+    }
+
+    fn fill_cache(&self, verdict: &Verdict, tally: &mut Tally, plan: &mut Plan) -> Result<()> {
+        let scope = &self.policy.scope;
+        let restricted = self.request.only.is_some() && self.request.saved.is_none();
+        for (record, image) in self.graph.cache() {
+            // Records of images that go vanish with them.
+            if restricted || image.is_some_and(|node| verdict.doomed.contains(node)) {
+                continue;
+            }
+            let late = self.policy.until.is_some_and(|until| record.last_used >= until);
+            let broken = image.is_none_or(|node| !self.graph.node(node).present);
+            let reason = match () {
+                () if broken && self.is_general() => Reason::NoImage,
+                () if scope.cache && !late => Reason::Derived,
+                () => continue,
+            };
+            if !self.saved_has(ItemKind::CacheRecord, &record.key.to_string()) {
+                continue;
+            }
+            let mut item = Item::new(ItemKind::CacheRecord, reason, 0);
+            item.digest = Some(record.key);
+            item.last_used = Some(record.last_used);
+            plan.push(item);
+        }
+        if !scope.cache_mounts {
+            return Ok(());
+        }
+        if !verdict.reachable.roots().live.is_empty() {
+            plan.notes.push(
+                "cache mounts are left alone while something is being built or pulled".to_owned(),
+            );
+            return Ok(());
+        }
+        for path in debris::cache_mounts(self.layout)? {
+            if self.saved_has(ItemKind::CacheMount, &path.to_string_lossy()) {
+                self.fill_tree(ItemKind::CacheMount, Reason::Derived, &path, tally, plan)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_debris(&self, roots: &RootSet, tally: &mut Tally, plan: &mut Plan) -> Result<()> {
+        if !self.is_general() && self.request.saved.is_none() {
+            return Ok(());
+        }
+        for debris in &self.debris {
+            if !debris::may_go(debris, roots, self.policy.grace, self.now)
+                || !self.saved_has(ItemKind::Temporary, &debris.path.to_string_lossy())
+            {
+                continue;
+            }
+            let reason = match debris.kind {
+                debris::DebrisKind::Tombstone => Reason::Unfinished,
+                debris::DebrisKind::Stray => Reason::Stray,
+                _ => Reason::DeadBuild,
+            };
+            self.fill_tree(ItemKind::Temporary, reason, &debris.path, tally, plan)?;
+        }
+        Ok(())
+    }
+
+    fn fill_tree(
+        &self,
+        kind: ItemKind,
+        reason: Reason,
+        path: &Path,
+        tally: &mut Tally,
+        plan: &mut Plan,
+    ) -> Result<()> {
+        let freed = tally.take(&self.layout.root().join(path))?;
+        let mut item = Item::new(kind, reason, freed);
+        item.id = path.to_string_lossy().into();
+        item.size = freed;
+        plan.push(item);
+        Ok(())
+    }
+}
+
+/// The nodes that a saved plan lists, as far as they are still there.
+pub(super) fn listed(graph: &ImageGraph, saved: &Plan) -> NodeSet {
+    let digests = saved.items.iter().filter_map(|item| item.digest.as_ref());
+    let mut nodes = NodeSet::of(graph);
+    for node in digests.filter_map(|digest: &Digest| graph.find(digest)) {
+        nodes.insert(node);
+    }
+    nodes
+}
