@@ -18,8 +18,10 @@
 //! | [`executor`] | one process in a prepared root; the only `unsafe` |
 //! | [`dockerfile`] | text → typed instructions; pure |
 //! | [`build`] | instructions → steps → cached or run → image |
+//! | [`cli`] | the command line: arguments, tables, trees, progress, exit codes |
 pub mod build;
 pub mod catalog;
+pub mod cli;
 pub mod dockerfile;
 pub mod executor;
 pub mod fsutil;
