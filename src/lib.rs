@@ -23,6 +23,7 @@
 pub mod archive;
 pub mod build;
 pub mod catalog;
+pub mod cli;
 pub mod dockerfile;
 pub mod executor;
 pub mod fsutil;
