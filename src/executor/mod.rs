@@ -64,6 +64,7 @@ mod seccomp;
 mod step;
 mod sys;
 
+pub mod signals;
 pub mod stubs;
 pub mod userns;
 

@@ -1,0 +1,130 @@
+//! The words of the command line.
+//!
+//! Each verb's own arguments stand in its file under [`super::commands`]; here are the tree of
+//! verbs, what all of them take, and what all lists take. `build`'s are many, and in [`build`].
+//! A flag that does nothing yet is not here: it is refused, not ignored.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub mod build;
+pub mod values;
+
+use super::commands;
+use super::render::Format;
+pub use build::BuildArgs;
+
+/// Build container images without a daemon, see into the store, and clean it safely.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rstore",
+    version,
+    disable_help_subcommand = true,
+    propagate_version = false,
+    after_help = "Exit codes: 0 done, 1 error, 2 usage, 4 corruption found, 5 partly done, \
+                  75 busy, 130 or 143 interrupted; build: that of the failed RUN."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GlobalArgs {
+    /// The store's directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "RSTORE_ROOT",
+        hide_env_values = true
+    )]
+    pub root: Option<PathBuf>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// List images
+    Images(commands::images::Args),
+    /// Show the steps that made an image
+    History(commands::history::Args),
+    /// Show all that is known of images, as JSON
+    Inspect(commands::inspect::Args),
+    /// Show what descends from what
+    Graph(commands::graph::Args),
+    /// List layers
+    Layers(commands::layers::Args),
+    /// Tell what keeps an image, a layer or a blob
+    Why(commands::why::Args),
+    /// Show what the disk is used for, and what a prune would give back
+    Df(commands::df::Args),
+    /// List intermediate containers, running and left over
+    Ps(commands::ps::Args),
+    /// Show what builds, tags and prunes did
+    Log(commands::log::Args),
+    /// Give an image another name
+    Tag(commands::tag::Args),
+    /// Take names away, and nothing else
+    Untag(commands::untag::Args),
+    /// Remove images: their names, and what only they needed
+    Rmi(commands::rmi::Args),
+    /// Keep an image without a name
+    Pin(commands::pin::Args),
+    /// No longer keep an image for its pin
+    Unpin(commands::pin::Args),
+    /// Remove what nothing needs
+    Prune(commands::prune::Args),
+    /// Print a shell's completion script
+    Completions(commands::completions::Args),
+    /// Show the version
+    Version(commands::version::Args),
+}
+
+impl Command {
+    /// Whether it makes, counts or removes files of other owners than the user.
+    pub fn touches_snapshots(&self) -> bool {
+        matches!(
+            self,
+            Command::Build(_)
+                | Command::Df(_)
+                | Command::Ps(_)
+                | Command::Rmi(_)
+                | Command::Prune(_)
+        )
+    }
+
+    /// Whether it cannot do without a user namespace where the user isn't root.
+    pub fn runs_steps(&self) -> bool {
+        matches!(self, Command::Build(_))
+    }
+}
+
+/// What every list takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ListArgs {
+    /// table, json, jsonl, or a template such as '{{.ID}} {{.Size}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+    /// Print IDs only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print IDs, digests and texts in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Print sizes in bytes
+    #[arg(long)]
+    pub bytes: bool,
+    /// Sort by a column, named in lower case: 'size', 'size:desc'
+    #[arg(long, value_name = "KEY[:desc]")]
+    pub sort: Option<values::SortKey>,
+    /// Show only what matches
+    #[arg(short, long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+}

@@ -1,0 +1,418 @@
+//! `rstore graph`: what descends from what, and what holds what.
+//!
+//! Without a direction it draws a forest: images below the image that their step started from,
+//! with a note of the images that the step copied from. With one it draws trees that begin at the
+//! images that were named: `--up` to whoever needs them, `--down` to what they need.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use clap::ValueEnum;
+
+use super::view::{self, View};
+use crate::cli::render::picture::{Edge, EdgeKind, Picture, Vertex};
+use crate::cli::render::tree::{self, Node};
+use crate::cli::render::{Look, size, text};
+use crate::cli::{Context, Result};
+use crate::graph::{Image, NodeId};
+use crate::oci::document::Role;
+
+/// Shows how images and layers descend from one another: all of them, or the relatives of those
+/// that are named.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rstore graph
+  rstore graph --up alpine
+  rstore graph --down --layers app
+  rstore graph --format dot app | dot -Tsvg > app.svg")]
+pub struct Args {
+    /// Names, IDs or digests of images or layers
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// How it is drawn
+    #[arg(long, value_name = "FORMAT", default_value = "tree")]
+    pub format: Form,
+    /// Images only [default]
+    #[arg(long, conflicts_with = "layers")]
+    pub images: bool,
+    /// Layers too
+    #[arg(long)]
+    pub layers: bool,
+    /// Who needs what is named
+    #[arg(long, conflicts_with = "down", requires = "references")]
+    pub up: bool,
+    /// What it needs
+    #[arg(long, requires = "references")]
+    pub down: bool,
+    /// Print digests and instructions in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Print sizes in bytes
+    #[arg(long)]
+    pub bytes: bool,
+}
+
+/// How a graph is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Lines of text
+    Tree,
+    /// For graphviz
+    Dot,
+    /// For programs
+    Json,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    let view = View::open(context)?;
+    let look = Look {
+        full: arguments.no_trunc,
+        exact: arguments.bytes,
+        now: context.now,
+        width: context.terminal.width,
+    };
+    let mut named = Vec::new();
+    for reference in &arguments.references {
+        named.push(view.graph.resolve_any(reference)?.node);
+    }
+    let drawing = Drawing {
+        view: &view,
+        look: &look,
+        layers: arguments.layers,
+    };
+    let direction = match (arguments.up, arguments.down) {
+        (true, _) => Some(Direction::Up),
+        (_, true) => Some(Direction::Down),
+        _ => None,
+    };
+    let out = &mut context.out;
+    match (arguments.format, direction) {
+        (Form::Tree, Some(direction)) => {
+            let trees: Vec<Node> = named.iter().map(|n| drawing.tree(*n, direction)).collect();
+            for line in tree::lines(&trees) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        (Form::Tree, None) => drawing.forest(&drawing.relatives(&named, None), out)?,
+        (Form::Dot, direction) => {
+            let shown = drawing.relatives(&named, direction);
+            write!(out, "{}", drawing.picture(&shown).dot())?;
+        }
+        (Form::Json, direction) => {
+            let shown = drawing.relatives(&named, direction);
+            writeln!(out, "{}", drawing.picture(&shown).json()?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Draws a forest of the given images: what `images --tree` shows.
+pub fn write_forest(view: &View, nodes: Vec<NodeId>, look: &Look, out: &mut dyn Write) -> Result {
+    let drawing = Drawing {
+        view,
+        look,
+        layers: false,
+    };
+    drawing.forest(&nodes, out)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Up,
+    Down,
+}
+
+struct Drawing<'a> {
+    view: &'a View,
+    look: &'a Look,
+    layers: bool,
+}
+
+impl Drawing<'_> {
+    fn image(&self, node: NodeId) -> Option<Image<'_>> {
+        self.view.graph.image(node)
+    }
+
+    /// What a picture of the named nodes shows: all images where none is named.
+    fn relatives(&self, named: &[NodeId], direction: Option<Direction>) -> Vec<NodeId> {
+        let graph = &self.view.graph;
+        if named.is_empty() {
+            let images = graph.images().map(|image| image.node());
+            let layers = graph.layers().map(|layer| layer.node());
+            return images.chain(layers.filter(|_| self.layers)).collect();
+        }
+        let directions = match direction {
+            Some(one) => vec![one],
+            None => vec![Direction::Up, Direction::Down],
+        };
+        let mut shown = HashSet::new();
+        for direction in directions {
+            let mut seen: HashSet<NodeId> = named.iter().copied().collect();
+            let mut pending: Vec<NodeId> = named.to_vec();
+            while let Some(node) = pending.pop() {
+                shown.insert(node);
+                let next = self.next(node, direction).into_iter().map(|(_, node)| node);
+                pending.extend(next.filter(|node| seen.insert(*node)));
+            }
+        }
+        let mut shown: Vec<NodeId> = shown.into_iter().collect();
+        shown.sort_unstable();
+        shown
+    }
+
+    /// Who needs a node, or what it needs, and as what.
+    fn next(&self, node: NodeId, direction: Direction) -> Vec<(EdgeKind, NodeId)> {
+        match direction {
+            Direction::Up => self.users(node),
+            Direction::Down => self.needs(node),
+        }
+    }
+
+    fn users(&self, node: NodeId) -> Vec<(EdgeKind, NodeId)> {
+        let graph = &self.view.graph;
+        let mut found: Vec<(EdgeKind, NodeId)> = graph
+            .holders(node)
+            .filter_map(|(holder, role)| Some((EdgeKind::of(role)?, holder)))
+            .collect();
+        if let Some(image) = self.image(node) {
+            let children = image.children().map(|c| (EdgeKind::Parent, c.node()));
+            let stages = image.used_by().map(|user| (EdgeKind::Stage, user.node()));
+            found.extend(children.chain(stages));
+        }
+        found
+    }
+
+    fn needs(&self, node: NodeId) -> Vec<(EdgeKind, NodeId)> {
+        let graph = &self.view.graph;
+        let Some(image) = self.image(node) else {
+            let links = graph.links(node);
+            return links
+                .filter(|(_, role)| *role == Role::Child)
+                .map(|(child, _)| (EdgeKind::Member, child))
+                .collect();
+        };
+        let parent = image
+            .parent_image()
+            .map(|parent| (EdgeKind::Parent, parent.node()));
+        let stages = image.stages().filter(|stage| graph.image(*stage).is_some());
+        let layers = image.layers().filter(|_| self.layers);
+        parent
+            .into_iter()
+            .chain(stages.map(|stage| (EdgeKind::Stage, stage)))
+            .chain(layers.map(|layer| (EdgeKind::Layer, layer)))
+            .collect()
+    }
+
+    /// A tree from one node on. What was drawn is not drawn twice below, and so it ends.
+    fn tree(&self, root: NodeId, direction: Direction) -> Node {
+        let mut seen = HashSet::from([root]);
+        // Depth first with a list of open nodes: a chain of ten thousand steps costs no stack.
+        struct Open {
+            node: Node,
+            rest: std::vec::IntoIter<(EdgeKind, NodeId)>,
+        }
+        let open = |line: String, node: NodeId| Open {
+            node: Node::leaf(line),
+            rest: self.next(node, direction).into_iter(),
+        };
+        let mut stack = vec![open(self.line(root), root)];
+        loop {
+            let top = stack.last_mut().expect("the root is closed last");
+            if let Some((kind, node)) = top.rest.next() {
+                let line = format!(
+                    "{} {}",
+                    kind.word(direction == Direction::Up),
+                    self.line(node)
+                );
+                if seen.insert(node) {
+                    stack.push(open(line, node));
+                } else {
+                    top.node
+                        .children
+                        .push(Node::leaf(format!("{line} (above)")));
+                }
+                continue;
+            }
+            let done = stack.pop().expect("it was looked at").node;
+            match stack.last_mut() {
+                Some(parent) => parent.node.children.push(done),
+                None => return done,
+            }
+        }
+    }
+
+    /// Images below their parents, as far as both are shown.
+    fn forest(&self, shown: &[NodeId], out: &mut dyn Write) -> Result {
+        let mut images: Vec<NodeId> = shown
+            .iter()
+            .copied()
+            .filter(|node| self.image(*node).is_some())
+            .collect();
+        images.sort_unstable();
+        images.dedup();
+        let set: HashSet<NodeId> = images.iter().copied().collect();
+        for root in images
+            .iter()
+            .filter(|node| !self.has_parent_in(**node, &set))
+        {
+            self.write_descendants(*root, &set, out)?;
+        }
+        for node in shown.iter().filter(|node| self.image(**node).is_none()) {
+            if !self.layers
+                || self.view.classes.layer(&self.view.graph, *node).word() == "unreferenced"
+            {
+                writeln!(out, "{}", self.line(*node))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_parent_in(&self, node: NodeId, set: &HashSet<NodeId>) -> bool {
+        let parent = self.image(node).and_then(|image| image.parent());
+        parent.is_some_and(|parent| set.contains(&parent))
+    }
+
+    /// One tree of a forest, written as it is walked: large stores need no second copy of it.
+    fn write_descendants(
+        &self,
+        root: NodeId,
+        set: &HashSet<NodeId>,
+        out: &mut dyn Write,
+    ) -> Result {
+        let mut pending = vec![(root, String::new(), String::new())];
+        while let Some((node, prefix, below)) = pending.pop() {
+            writeln!(out, "{prefix}{}", self.line_with_stages(node))?;
+            let Some(image) = self.image(node) else {
+                continue;
+            };
+            let children: Vec<NodeId> = image
+                .children()
+                .map(|child| child.node())
+                .filter(|child| set.contains(child))
+                .collect();
+            if self.layers {
+                let trunk = if children.is_empty() { "   " } else { "│  " };
+                for layer in self.own_layers(image) {
+                    writeln!(out, "{below}{trunk}layer {}", self.line(layer))?;
+                }
+            }
+            for (place, child) in children.iter().enumerate().rev() {
+                let last = place + 1 == children.len();
+                let (branch, trunk) = if last {
+                    ("└─ ", "   ")
+                } else {
+                    ("├─ ", "│  ")
+                };
+                pending.push((
+                    *child,
+                    format!("{below}{branch}"),
+                    format!("{below}{trunk}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The layers of an image that its parent doesn't have.
+    fn own_layers(&self, image: Image) -> Vec<NodeId> {
+        let parents = image
+            .parent_image()
+            .map_or(0, |parent| parent.layers().count());
+        image.layers().skip(parents).collect()
+    }
+
+    fn line_with_stages(&self, node: NodeId) -> String {
+        let line = self.line(node);
+        let Some(image) = self.image(node) else {
+            return line;
+        };
+        let stages: Vec<String> = image
+            .stages()
+            .map(|stage| match self.image(stage) {
+                Some(image) => self.look.digest(&image.id()),
+                None => self.look.digest(&self.view.graph.node(stage).digest),
+            })
+            .collect();
+        if stages.is_empty() {
+            return line;
+        }
+        format!("{line}  ← {}", stages.join(", "))
+    }
+
+    /// One node in a line: ID, state, size, names, instruction.
+    fn line(&self, node: NodeId) -> String {
+        let graph = &self.view.graph;
+        let Some(image) = self.image(node) else {
+            let blob = graph.node(node);
+            let state = self.view.classes.layer(graph, node);
+            let step = graph.layer(node).and_then(|layer| layer.created_by());
+            let bytes = size::shown(blob.size, self.look.exact);
+            let digest = self.look.digest(&blob.digest);
+            return format!("{digest} [{state}] {bytes}{}", self.step(step));
+        };
+        let names: Vec<&str> = image.names().collect();
+        let names = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", text::clean(&names.join(", ")))
+        };
+        format!(
+            "{} [{}] {}{names}{}",
+            self.look.digest(&image.id()),
+            self.view.classes.state(node),
+            size::shown(image.size(), self.look.exact),
+            self.step(image.step())
+        )
+    }
+
+    fn step(&self, step: Option<&str>) -> String {
+        match step {
+            Some(step) => format!("  {}", self.look.text(view::step_text(step), 50)),
+            None => String::new(),
+        }
+    }
+
+    /// The shown nodes, and the links between them.
+    fn picture(&self, shown: &[NodeId]) -> Picture {
+        let graph = &self.view.graph;
+        let set: HashSet<NodeId> = shown.iter().copied().collect();
+        let vertices = shown.iter().map(|node| self.vertex(*node)).collect();
+        let mut edges = Vec::new();
+        for node in shown {
+            for (kind, needed) in self.needs(*node) {
+                if set.contains(&needed) {
+                    edges.push(Edge {
+                        from: graph.node(*node).digest,
+                        to: graph.node(needed).digest,
+                        kind,
+                    });
+                }
+            }
+        }
+        Picture { vertices, edges }
+    }
+
+    fn vertex(&self, node: NodeId) -> Vertex {
+        let graph = &self.view.graph;
+        let blob = graph.node(node);
+        let image = self.image(node);
+        let layer = graph.layer(node);
+        Vertex {
+            digest: blob.digest,
+            kind: blob.kind,
+            id: image.map(|image| image.id()),
+            names: graph.names(node).map(str::to_owned).collect(),
+            state: match layer {
+                Some(_) => self.view.classes.layer(graph, node).word(),
+                None => self.view.classes.state(node).word(),
+            },
+            size: image.map_or(blob.size, |image| image.size()),
+            step: image
+                .and_then(|image| image.step())
+                .or(layer.and_then(|layer| layer.created_by()))
+                .map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The verbs, a file each: its arguments, what it does, what it prints.
+
+use super::args::Command;
+use super::{Context, Result};
+
+pub mod completions;
+pub mod df;
+pub mod graph;
+pub mod history;
+pub mod images;
+pub mod inspect;
+pub mod layers;
+pub mod log;
+pub mod pin;
+pub mod prune;
+pub mod ps;
+pub mod removal;
+pub mod rmi;
+pub mod tag;
+pub mod untag;
+pub mod version;
+pub mod view;
+pub mod why;
+
+/// Runs one command.
+pub fn run(command: Command, context: &mut Context) -> Result {
+    match command {
+        Command::Build(_) => anyhow::bail!("building is not part of this program yet"),
+        Command::Images(arguments) => images::run(&arguments, context),
+        Command::History(arguments) => history::run(&arguments, context),
+        Command::Inspect(arguments) => inspect::run(&arguments, context),
+        Command::Graph(arguments) => graph::run(&arguments, context),
+        Command::Layers(arguments) => layers::run(&arguments, context),
+        Command::Why(arguments) => why::run(&arguments, context),
+        Command::Df(arguments) => df::run(&arguments, context),
+        Command::Ps(arguments) => ps::run(&arguments, context),
+        Command::Log(arguments) => log::run(&arguments, context),
+        Command::Tag(arguments) => tag::run(&arguments, context),
+        Command::Untag(arguments) => untag::run(&arguments, context),
+        Command::Rmi(arguments) => rmi::run(&arguments, context),
+        Command::Pin(arguments) => pin::pin(&arguments, context),
+        Command::Unpin(arguments) => pin::unpin(&arguments, context),
+        Command::Prune(arguments) => prune::run(&arguments, context),
+        Command::Completions(arguments) => completions::run(&arguments, context),
+        Command::Version(arguments) => version::run(&arguments, context),
+    }
+}

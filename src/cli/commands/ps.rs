@@ -1,0 +1,156 @@
+//! `rstore ps`: intermediate containers, running and left over.
+
+use serde::Serialize;
+
+use super::view::{self, View};
+use crate::catalog::Millis;
+use crate::catalog::builds::ContainerRow;
+use crate::cli::args::ListArgs;
+use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
+use crate::cli::render::{Column, Look, Record, list, time};
+use crate::cli::{Context, Result, exit};
+use crate::fsutil;
+use crate::oci::Digest;
+
+/// Lists intermediate containers: those in which steps run just now, those that failed steps left
+/// (build --rm=false), and those of builds that were killed, which the next prune removes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Filters: status (running, failed, dead), until")]
+pub struct Args {
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    /// Its build lives.
+    Running,
+    /// Its step failed, and it was to be kept.
+    Failed,
+    /// Its build is dead.
+    Dead,
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Failed => "failed",
+            Status::Dead => "dead",
+        }
+    }
+}
+
+/// A row.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    id: String,
+    /// The ID of the image that it stands on.
+    image: Option<Digest>,
+    step: String,
+    #[serde(serialize_with = "time::json")]
+    created: Millis,
+    status: Status,
+    exit_status: Option<i32>,
+    process: Option<u32>,
+    size: u64,
+}
+
+impl Facts for Row {
+    fn fact(&self, key: Key) -> Fact<'_> {
+        match key {
+            Key::Status => Fact::Word(self.status.word()),
+            Key::Until => Fact::Time(self.created),
+            _ => Fact::Nothing,
+        }
+    }
+}
+
+impl Record for Row {
+    const PLURAL: &'static str = "containers";
+
+    fn columns() -> Vec<Column<Row>> {
+        vec![
+            Column::<Row>::new("CONTAINER ID", "ID", "id", |row, _| row.id.clone()),
+            Column::<Row>::new("IMAGE", "Image", "image", |row, look| {
+                row.image
+                    .map_or_else(|| "scratch".to_owned(), |image| look.digest(&image))
+            }),
+            Column::<Row>::new("STEP", "Step", "step", |row, look| {
+                look.text(view::step_text(&row.step), 45)
+            })
+            .flexible(),
+            Column::<Row>::new("CREATED", "CreatedSince", "created", |row, look| {
+                look.ago(row.created)
+            })
+            .by(|one, other| other.created.cmp(&one.created)),
+            Column::<Row>::new("STATUS", "Status", "status", |row, _| {
+                match (row.status, row.exit_status) {
+                    (Status::Failed, Some(status)) => format!("failed ({status})"),
+                    (status, _) => status.word().to_owned(),
+                }
+            }),
+            Column::<Row>::new("SIZE", "Size", "size", |row, look| look.size(row.size))
+                .by(|one, other| one.size.cmp(&other.size)),
+        ]
+    }
+
+    fn id(&self, _look: &Look) -> String {
+        self.id.clone()
+    }
+}
+
+/// Runs the command.
+pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    let vocabulary = Vocabulary {
+        keys: &[Key::Status, Key::Until],
+        words: &["running", "failed", "dead"],
+        now: context.now,
+        image_time: &|_| Err(exit::usage_error("ps has no such filter")),
+    };
+    let filters = Filters::parse(&arguments.list.filters, &vocabulary)?;
+    let view = View::open(context)?;
+    let mut rows = Vec::new();
+    for container in view.graph.containers() {
+        rows.push(row(&view, container)?);
+    }
+    rows.retain(|row| filters.pass(row));
+    let look = Look::of(&arguments.list, context);
+    let titles: Vec<&str> = Row::columns().iter().map(|column| column.title).collect();
+    list::show(&mut context.out, rows, &titles, &arguments.list, &look)
+}
+
+fn row(view: &View, container: &ContainerRow) -> Result<Row> {
+    let graph = &view.graph;
+    let lease = graph
+        .leases()
+        .iter()
+        .find(|lease| lease.id == container.lease);
+    let alive = view.roots.live.contains(&container.lease);
+    let status = match container.status {
+        Some(_) => Status::Failed,
+        None if alive => Status::Running,
+        None => Status::Dead,
+    };
+    let directory = view.store.private("containers").join(&container.id);
+    let size = if directory.exists() {
+        fsutil::allocated_tree(&directory)?
+    } else {
+        0
+    };
+    let image = container
+        .image
+        .and_then(|blob| graph.image(graph.find_blob(blob)?));
+    Ok(Row {
+        id: container.id.clone(),
+        image: image.map(|image| image.id()),
+        step: container.step.clone(),
+        created: container.created,
+        status,
+        exit_status: container.status,
+        process: lease.filter(|_| alive).map(|lease| lease.process),
+        size,
+    })
+}

@@ -1,0 +1,114 @@
+//! What `rmi` and `prune` share: a plan shown, carried out, reported.
+
+use std::io::Write;
+
+use super::view::View;
+use crate::catalog::Millis;
+use crate::cli::exit::Failure;
+use crate::cli::render::table::{self, Heading};
+use crate::cli::render::{Look, text};
+use crate::cli::{Context, Result};
+use crate::executor::{Cancel, signals};
+use crate::gc::{self, Item, ItemKind, Plan, Report};
+
+/// Carries out a plan; a signal stops it between two batches.
+pub fn execute(view: &View, plan: Plan, now: Millis) -> Result<Report> {
+    let cancel = Cancel::new()?;
+    signals::on_interrupt(cancel.clone());
+    Ok(gc::execute(
+        view.store.layout(),
+        view.store.catalog(),
+        &view.graph,
+        plan,
+        now,
+        &mut |_| !cancel.is_cancelled(),
+    )?)
+}
+
+/// The error, if any, that a report ends in.
+pub fn outcome(report: &Report) -> Result {
+    if report.stopped {
+        let signal = signals::received().unwrap_or(libc::SIGINT);
+        return Err(Failure::Interrupted(signal).into());
+    }
+    let [first, rest @ ..] = report.failures.as_slice() else {
+        return Ok(());
+    };
+    let more = match rest.len() {
+        0 => String::new(),
+        count => format!(", and {count} more"),
+    };
+    let message = format!(
+        "{} could not be removed: {}{more}; the next prune tries again",
+        first.id, first.why
+    );
+    Err(Failure::Partly(message).into())
+}
+
+/// Shows what a plan removes: each thing with its size and the reason.
+pub fn write_plan(plan: &Plan, look: &Look, out: &mut dyn Write) -> Result {
+    for untag in &plan.untag {
+        writeln!(out, "tag {} goes", text::clean(&untag.name))?;
+    }
+    if plan.items.is_empty() {
+        return Ok(());
+    }
+    let headings =
+        ["TYPE", "ID", "SIZE", "REASON", "LAST USED", "CREATED BY"].map(|title| Heading {
+            flexible: title == "CREATED BY",
+            ..Heading::new(title)
+        });
+    let rows = plan.items.iter().map(|item| row(item, look)).collect();
+    table::write(out, &headings, rows, look.width)
+}
+
+fn row(item: &Item, look: &Look) -> Vec<String> {
+    let what = match (&item.step, item.names.as_ref()) {
+        (_, [_, ..]) => look.text(&item.names.join(", "), 60),
+        (Some(step), []) => look.text(super::view::step_text(step), 45),
+        (None, []) => String::new(),
+    };
+    vec![
+        kind_word(item.kind).to_owned(),
+        shown_id(item, look),
+        look.size(item.freed),
+        item.reason.words().to_owned(),
+        item.last_used
+            .map_or_else(String::new, |time| look.ago(time)),
+        what,
+    ]
+}
+
+fn shown_id(item: &Item, look: &Look) -> String {
+    match item.id.parse::<crate::oci::Digest>() {
+        Ok(digest) => look.digest(&digest),
+        Err(_) => text::clean(&item.id),
+    }
+}
+
+/// The word for a kind.
+pub fn kind_word(kind: ItemKind) -> &'static str {
+    match kind {
+        ItemKind::Image => "image",
+        ItemKind::Index => "index",
+        ItemKind::Artifact => "artifact",
+        ItemKind::Config => "config",
+        ItemKind::Layer => "layer",
+        ItemKind::Blob => "blob",
+        ItemKind::Snapshot => "snapshot",
+        ItemKind::Container => "container",
+        ItemKind::CacheMount => "cache mount",
+        ItemKind::CacheRecord => "cache record",
+        ItemKind::Temporary => "temporary",
+    }
+}
+
+/// Tells what a plan leaves alone although it was asked for.
+pub fn tell_notes(plan: &Plan, context: &mut Context) -> Result {
+    // In the order in which people read it: first what was printed so far.
+    context.flush()?;
+    for note in &plan.notes {
+        context.tell(&format!("note: {note}"));
+    }
+    Ok(())
+}

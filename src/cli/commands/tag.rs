@@ -1,0 +1,24 @@
+//! `rstore tag`: another name for an image.
+
+use crate::cli::args::values;
+use crate::cli::{Context, Result};
+
+/// Gives an image another name; an image that had that name keeps its others.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image
+    #[arg(value_name = "SRC")]
+    pub source: String,
+    /// Its new names
+    #[arg(value_name = "NAME[:TAG]", required = true, value_parser = values::tag)]
+    pub names: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    let store = context.open_to_write()?;
+    let digest = store.find(&arguments.source)?;
+    let lease = store.lease("tag", &arguments.names.join(" "))?;
+    lease.tag(&arguments.names, &digest)?;
+    Ok(lease.end()?)
+}

@@ -1,0 +1,99 @@
+//! What every display knows: the steps, when each began, its last lines, what failed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::build::event::{Event, Failure, StepInfo, StepNumber};
+
+/// How many lines of a step's output are kept to be shown if it fails.
+const TAIL: usize = 40;
+
+/// One step's state.
+#[derive(Debug)]
+pub struct Step {
+    /// What it is.
+    pub info: StepInfo,
+    /// When it began.
+    pub started: Option<Duration>,
+    /// Its last lines of output.
+    pub tail: VecDeque<Vec<u8>>,
+    /// Whether it was taken from the cache.
+    pub cached: bool,
+    /// Whether it is done.
+    pub finished: bool,
+}
+
+/// All steps of a build.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// By their numbers.
+    pub steps: Vec<Step>,
+    /// The first step that failed, and why.
+    pub failed: Option<(StepNumber, Failure)>,
+    /// Whether there is more than one stage, or one that has a name.
+    names_stages: bool,
+}
+
+impl Board {
+    /// Takes an event in.
+    pub fn take(&mut self, event: &Event, now: Duration) {
+        match event {
+            Event::Planned { steps, .. } => self.plan(steps),
+            Event::StepStarted { step } => self.change(*step, |step| step.started = Some(now)),
+            Event::StepCached { step } => self.change(*step, |step| step.cached = true),
+            Event::StepFinished { step, .. } => self.change(*step, |step| step.finished = true),
+            Event::Output { step, line, .. } => self.change(*step, |step| {
+                if step.tail.len() == TAIL {
+                    step.tail.pop_front();
+                }
+                step.tail.push_back(line.clone());
+            }),
+            // What fails after the first was most likely stopped because of it.
+            Event::StepFailed { step, failure } if self.failed.is_none() => {
+                self.failed = Some((*step, failure.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn plan(&mut self, steps: &[StepInfo]) {
+        let mut steps: Vec<StepInfo> = steps.to_vec();
+        steps.sort_by_key(|step| step.number);
+        self.names_stages = steps.iter().any(|step| step.stage != "stage-0");
+        self.steps = steps
+            .into_iter()
+            .map(|info| Step {
+                info,
+                started: None,
+                tail: VecDeque::new(),
+                cached: false,
+                finished: false,
+            })
+            .collect();
+    }
+
+    fn change(&mut self, step: StepNumber, change: impl FnOnce(&mut Step)) {
+        if let Some(step) = self.steps.get_mut(step) {
+            change(step);
+        }
+    }
+
+    /// A step's title in BuildKit's manner: `[builder 2/4] RUN make`.
+    pub fn title(&self, step: StepNumber) -> String {
+        let Some(Step { info, .. }) = self.steps.get(step) else {
+            return String::new();
+        };
+        let place = format!("{}/{}", info.in_stage, info.stage_steps);
+        if self.names_stages {
+            format!("[{} {place}] {}", info.stage, info.text)
+        } else {
+            format!("[{place}] {}", info.text)
+        }
+    }
+
+    /// How long a step has been going on.
+    pub fn elapsed(&self, step: StepNumber, now: Duration) -> Duration {
+        let started = self.steps.get(step).and_then(|step| step.started);
+        started.map_or(Duration::ZERO, |started| now.saturating_sub(started))
+    }
+}

@@ -1,0 +1,268 @@
+//! Records with columns: each list command says once what its records have, and gets table, JSON,
+//! templates, order and `-q` from it.
+
+use std::cmp::Ordering;
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::table::{self, Heading};
+use super::template::{Piece, Template};
+use super::{Format, Look, SCHEMA};
+use crate::cli::args::ListArgs;
+use crate::cli::args::values::SortKey;
+use crate::cli::{Result, exit};
+
+/// What a list is made of. Its serialised form is what scripts read: bytes as integers, RFC 3339
+/// times, full digests.
+pub trait Record: Serialize + Sized + 'static {
+    /// The member of the JSON document that holds the list.
+    const PLURAL: &'static str;
+
+    /// All columns that there are; those that a table shows by itself are the command's choice.
+    fn columns() -> Vec<Column<Self>>;
+
+    /// What `-q` prints.
+    fn id(&self, look: &Look) -> String;
+}
+
+/// A column.
+pub struct Column<R> {
+    /// Its title in a table.
+    pub title: &'static str,
+    /// Its name in a template, as docker has it.
+    pub field: &'static str,
+    /// Its name for `--sort`.
+    pub key: &'static str,
+    text: fn(&R, &Look) -> String,
+    order: Option<fn(&R, &R) -> Ordering>,
+    flexible: bool,
+}
+
+impl<R> Column<R> {
+    /// A column that is ordered by its text.
+    pub fn new(
+        title: &'static str,
+        field: &'static str,
+        key: &'static str,
+        text: fn(&R, &Look) -> String,
+    ) -> Column<R> {
+        Column {
+            title,
+            field,
+            key,
+            text,
+            order: None,
+            flexible: false,
+        }
+    }
+
+    /// Ordered so.
+    pub fn by(mut self, order: fn(&R, &R) -> Ordering) -> Column<R> {
+        self.order = Some(order);
+        self
+    }
+
+    /// Cut where the terminal is narrow.
+    pub fn flexible(mut self) -> Column<R> {
+        self.flexible = true;
+        self
+    }
+
+    /// A record's cell.
+    pub fn text(&self, record: &R, look: &Look) -> String {
+        (self.text)(record, look)
+    }
+
+    fn compare(&self, one: &R, other: &R, look: &Look) -> Ordering {
+        match self.order {
+            Some(order) => order(one, other),
+            None => (self.text)(one, look).cmp(&(self.text)(other, look)),
+        }
+    }
+}
+
+/// Prints records as they were asked for. `titles` are the columns of a plain table.
+pub fn show<R: Record>(
+    out: &mut dyn Write,
+    mut records: Vec<R>,
+    titles: &[&str],
+    arguments: &ListArgs,
+    look: &Look,
+) -> Result {
+    check::<R>(&arguments.format)?;
+    if let Some(key) = &arguments.sort {
+        sort(&mut records, key, look)?;
+    }
+    if arguments.quiet {
+        let mut last = None;
+        for record in &records {
+            // An image of two names has two rows, and one ID.
+            let id = record.id(look);
+            if last.as_ref() != Some(&id) {
+                writeln!(out, "{id}")?;
+            }
+            last = Some(id);
+        }
+        return Ok(());
+    }
+    match &arguments.format {
+        Format::Table => show_table(out, &records, titles, look),
+        Format::Json => show_json(out, &records),
+        Format::JsonLines => show_json_lines(out, &records),
+        Format::Template(template) => show_template(out, &records, template, look),
+    }
+}
+
+fn sort<R: Record>(records: &mut [R], key: &SortKey, look: &Look) -> Result {
+    let columns = R::columns();
+    let column = columns.iter().find(|c| c.key == key.key).ok_or_else(|| {
+        let keys: Vec<&str> = columns.iter().map(|column| column.key).collect();
+        exit::usage_error(format!(
+            "there is no column {:?} to sort by; there are {}",
+            key.key,
+            keys.join(", ")
+        ))
+    })?;
+    records.sort_by(|one, other| {
+        let order = column.compare(one, other, look);
+        if key.descending {
+            order.reverse()
+        } else {
+            order
+        }
+    });
+    Ok(())
+}
+
+fn show_table<R: Record>(
+    out: &mut dyn Write,
+    records: &[R],
+    titles: &[&str],
+    look: &Look,
+) -> Result {
+    let columns = R::columns();
+    let shown: Vec<&Column<R>> = titles
+        .iter()
+        .filter_map(|title| columns.iter().find(|column| column.title == *title))
+        .collect();
+    let headings: Vec<Heading> = shown
+        .iter()
+        .map(|column| Heading {
+            title: column.title.to_owned(),
+            flexible: column.flexible && !look.full,
+        })
+        .collect();
+    let row = |record| shown.iter().map(|c| (c.text)(record, look)).collect();
+    let width = look.width.filter(|_| !look.full);
+    table::write(out, &headings, records.iter().map(row).collect(), width)
+}
+
+fn show_json<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {
+    let mut document = serde_json::Map::new();
+    document.insert("schema".to_owned(), SCHEMA.into());
+    document.insert(R::PLURAL.to_owned(), serde_json::to_value(records)?);
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn show_json_lines<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {
+    for record in records {
+        serde_json::to_writer(&mut *out, &with_schema(record)?)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn with_schema(record: &impl Serialize) -> Result<Value> {
+    let mut object = serde_json::Map::new();
+    object.insert("schema".to_owned(), SCHEMA.into());
+    if let Value::Object(members) = serde_json::to_value(record)? {
+        object.extend(members);
+    }
+    Ok(Value::Object(object))
+}
+
+fn show_template<R: Record>(
+    out: &mut dyn Write,
+    records: &[R],
+    template: &Template,
+    look: &Look,
+) -> Result {
+    let columns = R::columns();
+    if !template.table {
+        for record in records {
+            let line = template.render(|path, json| value(&columns, record, path, json, look))?;
+            writeln!(out, "{line}")?;
+        }
+        return Ok(());
+    }
+    let title = |path: &[String], _| match find(&columns, path)? {
+        Some(column) => Ok::<_, anyhow::Error>(column.title.to_owned()),
+        None => Ok(String::new()),
+    };
+    let headings: Vec<Heading> = cells(template.render(title)?)
+        .into_iter()
+        .map(Heading::new)
+        .collect();
+    let mut rows = Vec::with_capacity(records.len());
+    for record in records {
+        let line = template.render(|path, json| value(&columns, record, path, json, look))?;
+        rows.push(cells(line));
+    }
+    table::write(out, &headings, rows, None)
+}
+
+fn cells(line: String) -> Vec<String> {
+    line.split('\t').map(str::to_owned).collect()
+}
+
+/// The column of a field; `None` is the whole record.
+fn find<'a, R>(columns: &'a [Column<R>], path: &[String]) -> Result<Option<&'a Column<R>>> {
+    let [name] = path else {
+        if path.is_empty() {
+            return Ok(None);
+        }
+        return Err(exit::usage_error(format!(
+            "there is no field .{}",
+            path.join(".")
+        )));
+    };
+    let column = columns.iter().find(|column| column.field == name);
+    column.map(Some).ok_or_else(|| {
+        let fields: Vec<String> = columns.iter().map(|c| format!(".{}", c.field)).collect();
+        exit::usage_error(format!(
+            "there is no field .{name}; there are {}",
+            fields.join(", ")
+        ))
+    })
+}
+
+fn value<R: Record>(
+    columns: &[Column<R>],
+    record: &R,
+    path: &[String],
+    json: bool,
+    look: &Look,
+) -> Result<String> {
+    match find(columns, path)? {
+        None => Ok(serde_json::to_string(&with_schema(record)?)?),
+        Some(column) if json => Ok(serde_json::to_string(&(column.text)(record, look))?),
+        Some(column) => Ok((column.text)(record, look)),
+    }
+}
+
+/// A template that names what isn't there is a usage error also where there is nothing to print.
+fn check<R: Record>(format: &Format) -> Result {
+    let columns = R::columns();
+    if let Format::Template(template) = format {
+        for piece in &template.pieces {
+            if let Piece::Field { path, .. } = piece {
+                find(&columns, path)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! SIGINT, SIGTERM and SIGHUP as a cancellation.
+//!
+//! The handler stores the signal's number and cancels: two atomic stores, one atomic load and a
+//! write(2), all of them async-signal-safe (signal-safety(7)). It is taken off as it runs
+//! (`SA_RESETHAND`): a second Ctrl-C ends a process that does not end by itself, and the kernel
+//! then ends its steps (see the module above).
+
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::Cancel;
+
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+static CANCEL: OnceLock<Cancel> = OnceLock::new();
+
+/// Cancels `cancel` at the first SIGINT, SIGTERM or SIGHUP. Of several calls in one process the
+/// first counts. A signal that the parent had ignored (nohup) stays so.
+pub fn on_interrupt(cancel: Cancel) {
+    if CANCEL.set(cancel).is_err() {
+        return;
+    }
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        install(signal);
+    }
+}
+
+/// The signal that came, if one did.
+pub fn received() -> Option<i32> {
+    Some(RECEIVED.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+}
+
+extern "C" fn handle(signal: libc::c_int) {
+    RECEIVED.store(signal, Ordering::SeqCst);
+    if let Some(cancel) = CANCEL.get() {
+        // SAFETY: errno is this thread's own; whoever was interrupted finds it as it was.
+        let errno = unsafe { *libc::__errno_location() };
+        cancel.cancel();
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = errno };
+    }
+}
+
+fn install(signal: libc::c_int) {
+    let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: both structures are valid for the call; all zeroes is a valid `sigaction`, and the
+    // handler does nothing that a signal handler must not do.
+    unsafe {
+        if libc::sigaction(signal, std::ptr::null(), before.as_mut_ptr()) != 0
+            || before.assume_init().sa_sigaction == libc::SIG_IGN
+        {
+            return;
+        }
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(signal, &action, std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SIGHUP is used by no other test of this process, and its default would end it.
+    #[test]
+    fn a_signal_cancels_and_is_told() {
+        let cancel = Cancel::new().unwrap();
+        on_interrupt(cancel.clone());
+        assert!(!cancel.is_cancelled());
+        // SAFETY: raising a signal whose handler was just installed.
+        unsafe { libc::raise(libc::SIGHUP) };
+        assert!(cancel.is_cancelled());
+        assert_eq!(received(), Some(libc::SIGHUP));
+    }
+}
