@@ -208,6 +208,18 @@ impl Reader<'_> {
         })
     }
 
+    /// Every condemned blob, by number.
+    pub fn each_condemned_blob(&self, mut each: impl FnMut(BlobRow)) -> SqlResult<()> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM blob WHERE condemned IS NOT NULL ORDER BY id"
+        ))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            each(blob_row(row)?);
+        }
+        Ok(())
+    }
+
     /// Blobs that are condemned, documents before what they point at, at most `limit`.
     pub fn condemned_blobs(&self, limit: usize) -> SqlResult<Vec<BlobRow>> {
         let mut statement = self.connection.prepare_cached(&format!(
@@ -357,6 +369,15 @@ impl Writer<'_> {
             .prepare_cached("UPDATE blob SET condemned = ?2 WHERE id = ?1 AND condemned IS NULL")?
             .execute(params![id, now])?;
         self.forget_document(id)
+    }
+
+    /// Takes a condemnation back, of a blob whose file is still there. A document's rows are gone
+    /// by then: the caller records it again.
+    pub fn rescue_blob(&self, id: BlobId) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE blob SET condemned = NULL WHERE id = ?1")?
+            .execute([id])
+            .map(drop)
     }
 
     /// Forgets what a document said: edges, image, links, cache records that lead to it.

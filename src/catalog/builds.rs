@@ -79,7 +79,25 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// What a selection of an image's files contained, if it was looked at before.
+    pub fn selection(&self, key: &Digest) -> SqlResult<Option<Digest>> {
+        self.connection
+            .prepare_cached("SELECT digest FROM selection WHERE key = ?1")?
+            .query_row([key.as_bytes()], |row| digest_column(row, 0))
+            .optional()
+    }
+}
+
 impl Writer<'_> {
+    /// Remembers what a selection of an image's files contained.
+    pub fn put_selection(&self, key: &Digest, digest: &Digest, now: Millis) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO selection VALUES (?1, ?2, ?3)")?
+            .execute(params![key.as_bytes(), digest.as_bytes(), now])
+            .map(drop)
+    }
+
     /// Records a container whose directory is about to be made.
     pub fn put_container(&self, container: &ContainerRow) -> SqlResult<()> {
         self.connection

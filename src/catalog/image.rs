@@ -176,6 +176,17 @@ impl Writer<'_> {
             .map(drop)
     }
 
+    /// Says which images `image`'s step used, instead of what was known: the same step, taken from
+    /// the cache, may now use other images of the same content.
+    pub fn replace_stage_links(&self, image: BlobId, stages: &[BlobId]) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("DELETE FROM stage_link WHERE image = ?1")?
+            .execute([image])?;
+        stages
+            .iter()
+            .try_for_each(|stage| self.put_stage_link(image, *stage))
+    }
+
     /// Records what is known of a layer; what was known before stays where this knows less.
     pub fn put_layer(
         &self,

@@ -68,6 +68,15 @@ impl Reader<'_> {
             .map(|found| found.is_some())
     }
 
+    /// Whether any lease, dead or alive, keeps this snapshot.
+    pub fn is_snapshot_leased(&self, snapshot: i64) -> SqlResult<bool> {
+        self.connection
+            .prepare_cached("SELECT 1 FROM lease_pin WHERE snapshot = ?1 LIMIT 1")?
+            .query_row([snapshot], |_| Ok(()))
+            .optional()
+            .map(|found| found.is_some())
+    }
+
     /// What leases pin, where the pin's number is above `after`.
     pub fn lease_pins_after(&self, after: i64) -> SqlResult<Vec<LeasePin>> {
         let mut statement = self.connection.prepare_cached(

@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, BORN];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -153,6 +153,13 @@ CREATE TABLE context_file (
     PRIMARY KEY (device, inode)
 ) STRICT, WITHOUT ROWID;
 
+-- What a selection of an image's files contained: images never change, so neither does this.
+CREATE TABLE selection (
+    key    BLOB PRIMARY KEY,
+    digest BLOB NOT NULL,
+    used   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE journal (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     time      INTEGER NOT NULL,
@@ -161,6 +168,11 @@ CREATE TABLE journal (
     bytes     INTEGER NOT NULL DEFAULT 0,
     detail    TEXT NOT NULL DEFAULT ''
 ) STRICT;
+";
+
+/// When this catalog began, in milliseconds: of writers that are older it cannot know the pins.
+const BORN: &str = "
+INSERT INTO meta VALUES ('born', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
 ";
 
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than
@@ -187,6 +199,13 @@ pub fn migrate(connection: &mut Connection) -> SqlResult<i64> {
 }
 
 impl Reader<'_> {
+    /// When this catalog began.
+    pub fn born(&self) -> SqlResult<super::Millis> {
+        // One that does not know is taken to be younger than every writer.
+        let born = self.meta("born")?.and_then(|born| born.parse().ok());
+        Ok(born.unwrap_or(super::Millis::MAX))
+    }
+
     /// A value of the `meta` table.
     pub fn meta(&self, key: &str) -> SqlResult<Option<String>> {
         self.connection

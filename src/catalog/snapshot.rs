@@ -98,6 +98,18 @@ impl Writer<'_> {
             .map(drop)
     }
 
+    /// Takes a condemnation back, of a snapshot whose directory still stands. Returns whether
+    /// there was one.
+    pub fn rescue_snapshot(&self, id: i64) -> SqlResult<bool> {
+        let count = self
+            .connection
+            .prepare_cached(
+                "UPDATE snapshot SET condemned = NULL WHERE id = ?1 AND condemned IS NOT NULL",
+            )?
+            .execute([id])?;
+        Ok(count > 0)
+    }
+
     /// Marks a snapshot as used now.
     pub fn touch_snapshot(&self, id: i64, now: Millis) -> SqlResult<()> {
         self.connection

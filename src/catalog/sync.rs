@@ -32,7 +32,8 @@ const RACY_NANOSECONDS: i64 = 2_000_000_000;
 /// How many new files are taken in by one write transaction.
 const BATCH: usize = 2_000;
 
-type Outcome<T> = std::result::Result<T, WriteError<Error>>;
+/// What runs inside [`Catalog::write`] returns.
+pub type Outcome<T> = std::result::Result<T, WriteError<Error>>;
 
 fn caller(error: impl Into<crate::layout::Error>) -> WriteError<Error> {
     WriteError::Caller(Error::Layout(error.into()))
@@ -59,11 +60,25 @@ pub fn index(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<bool> {
     if catalog.read(|tx| tx.meta(INDEX_SIGNATURE))?.as_deref() == Some(&signature) {
         return Ok(false);
     }
-    catalog.write(|tx| {
-        take_index(tx, layout, now)?;
-        Ok(())
-    })?;
+    catalog.write(|tx| refresh_index(tx, layout, now))
+}
+
+/// Takes in `index.json` if it changed, within the caller's transaction. Returns whether it did.
+pub fn refresh_index(tx: &Writer, layout: &Layout, now: Millis) -> Outcome<bool> {
+    let signature = signature_text(&layout.index_signature().map_err(caller)?);
+    if tx.meta(INDEX_SIGNATURE)?.as_deref() == Some(&signature) {
+        return Ok(false);
+    }
+    take_index(tx, layout, now)?;
     Ok(true)
+}
+
+/// Records that `index.json`, as the caller has just written it under the store's lock, names
+/// what these rows say: nothing of it needs to be read.
+pub fn mirror_index(tx: &Writer, layout: &Layout, rows: &[IndexEntryRow]) -> Outcome<()> {
+    let signature = signature_text(&layout.index_signature().map_err(caller)?);
+    tx.replace_index_entries(rows)?;
+    Ok(tx.set_meta(INDEX_SIGNATURE, &signature)?)
 }
 
 /// Takes in `index.json` as it is, within the caller's transaction.

@@ -11,11 +11,14 @@
 
 use std::fmt;
 
+use super::Span;
+use super::expand::ExpandError;
+
 /// A mistake in a Dockerfile and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
-    /// What is wrong.
-    pub kind: ParseErrorKind,
+    /// What is wrong (boxed: errors travel through every result).
+    pub kind: Box<ParseErrorKind>,
     /// The line, from 1.
     pub line: u32,
     /// The column in characters, from 1.
@@ -25,6 +28,29 @@ pub struct ParseError {
 }
 
 impl std::error::Error for ParseError {}
+
+impl ParseError {
+    /// An error about an instruction that was parsed before. It is told at the instruction's
+    /// first line; if all is on one line and the error about a word of it, at that word.
+    pub(super) fn about(kind: ParseErrorKind, span: Span, original: &str) -> ParseError {
+        let word = match &kind {
+            ParseErrorKind::Expand(error) if span.line == span.end_line => error.word.as_str(),
+            _ => "",
+        };
+        let before = original
+            .split(word)
+            .next()
+            .filter(|_| !word.is_empty())
+            .unwrap_or_default();
+        let indentation = " ".repeat(span.column.saturating_sub(1).min(80) as usize);
+        ParseError {
+            kind: Box::new(kind),
+            line: span.line,
+            column: span.column + before.chars().count() as u32,
+            source_line: format!("{indentation}{original}"),
+        }
+    }
+}
 
 /// The longest piece of a line that a message quotes.
 const QUOTED_WIDTH: usize = 120;
@@ -267,6 +293,47 @@ pub enum ParseErrorKind {
         /// The word.
         word: String,
     },
+    /// A word that cannot be expanded.
+    #[error("{0}")]
+    Expand(ExpandError),
+    /// `FROM $x` that expands to nothing.
+    #[error("the base image {word} expands to nothing; give its ARG a default, or a --build-arg")]
+    EmptyImage {
+        /// The word.
+        word: String,
+    },
+    /// `FROM --platform=$x` that expands to nothing.
+    #[error("--platform={word} expands to nothing; give its ARG a default, or a --build-arg")]
+    EmptyPlatform {
+        /// The word.
+        word: String,
+    },
+    /// `--from` a stage that comes later.
+    #[error(
+        "{name} is a stage that comes later, on line {line}; move it before this stage, which needs it"
+    )]
+    ForwardReference {
+        /// The name as written.
+        name: String,
+        /// The line of its `FROM`.
+        line: u32,
+    },
+    /// `--from` the stage that it stands in.
+    #[error(
+        "{name} is the stage that this instruction belongs to; it cannot take files from itself"
+    )]
+    SelfReference {
+        /// The name as written.
+        name: String,
+    },
+    /// `--from=7` where there are fewer stages.
+    #[error("there is no stage number {number}; the stages before this one are {}", stages_before(*count))]
+    NoSuchStage {
+        /// The number.
+        number: u64,
+        /// How many stages come before.
+        count: usize,
+    },
     /// `# escape=x`.
     #[error("escape={value:?} is not a value for the directive; it is a backslash or a backquote")]
     BadEscape {
@@ -333,7 +400,16 @@ pub enum MountProblem {
     },
     /// A variable whose expansion fails.
     #[error("{0}")]
-    Expand(crate::dockerfile::expand::ExpandError),
+    Expand(ExpandError),
+}
+
+/// The numbers of the first `count` stages.
+fn stages_before(count: usize) -> String {
+    match count {
+        0 => "none".to_owned(),
+        1 => "0 alone".to_owned(),
+        more => format!("0 to {}", more - 1),
+    }
 }
 
 /// `; did you mean X?`, or nothing.
@@ -395,7 +471,7 @@ mod tests {
     #[test]
     fn the_caret_stands_below_the_column_however_long_the_line() {
         let error = ParseError {
-            kind: ParseErrorKind::ShellNotJson,
+            kind: Box::new(ParseErrorKind::ShellNotJson),
             line: 12,
             column: 301,
             source_line: format!("{}X{}", "a".repeat(300), "b".repeat(300)),

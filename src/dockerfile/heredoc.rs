@@ -187,4 +187,36 @@ mod tests {
             assert_eq!(introduced(line), Vec::<String>::new(), "{line}");
         }
     }
+
+    fn script(text: &str) -> Script {
+        let instruction = crate::dockerfile::parse_instruction(text, 1).unwrap();
+        match instruction.kind {
+            crate::dockerfile::Kind::Run(run) => run.script(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lone_heredoc_is_the_script() {
+        let text = |text: &str| Script::Shell(text.to_owned());
+        assert_eq!(script("RUN <<E\na\n\tb\nE\n"), text("a\n\tb\n"));
+        assert_eq!(script("RUN <<-'E'\n\ta\n\t\tb\n\tE\n"), text("a\nb\n"));
+        let content = "#!/bin/x\ny\n".to_owned();
+        let file = Script::File {
+            name: "E".into(),
+            content,
+        };
+        assert_eq!(script("RUN <<E\n#!/bin/x\ny\nE\n"), file);
+    }
+
+    #[test]
+    fn other_commands_are_put_together_again() {
+        let text = |text: &str| Script::Shell(text.to_owned());
+        assert_eq!(
+            script("RUN cat <<A <<-B\na\nA\n\tb\n\tB\n"),
+            text("cat <<A <<-B\na\nA\n\tb\nB")
+        );
+        assert_eq!(script("RUN echo x"), text("echo x"));
+        assert_eq!(script("RUN [\"x\"]"), Script::Exec(vec!["x".into()]));
+    }
 }

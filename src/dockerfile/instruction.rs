@@ -3,9 +3,9 @@
 //! Everything here works on offsets into the line, so that a mistake can be told at its column.
 
 use super::error::nearest;
-use super::flags::FlagType::{Boolean, List, Text};
-use super::flags::{FlagTable, Flags};
+use super::flags::Flags;
 use super::heredoc::{introduced_by, parse_word, without_leading_tabs};
+use super::keywords::KEYWORDS;
 use super::lines::Mistake;
 use super::mounts::{parse_device, parse_mount};
 use super::quantity::duration;
@@ -18,66 +18,6 @@ use super::{
 };
 
 type Result<T> = std::result::Result<T, Mistake>;
-
-/// Every keyword and its flags.
-const KEYWORDS: [(&str, FlagTable); 18] = [
-    (
-        "ADD",
-        &[
-            ("chown", Text),
-            ("chmod", Text),
-            ("link", Boolean),
-            ("keep-git-dir", Boolean),
-            ("checksum", Text),
-            ("unpack", Boolean),
-            ("exclude", List),
-        ],
-    ),
-    ("ARG", &[]),
-    ("CMD", &[]),
-    (
-        "COPY",
-        &[
-            ("chown", Text),
-            ("from", Text),
-            ("chmod", Text),
-            ("link", Boolean),
-            ("parents", Boolean),
-            ("exclude", List),
-        ],
-    ),
-    ("ENTRYPOINT", &[]),
-    ("ENV", &[]),
-    ("EXPOSE", &[]),
-    ("FROM", &[("platform", Text)]),
-    (
-        "HEALTHCHECK",
-        &[
-            ("interval", Text),
-            ("timeout", Text),
-            ("start-period", Text),
-            ("start-interval", Text),
-            ("retries", Text),
-        ],
-    ),
-    ("LABEL", &[]),
-    ("MAINTAINER", &[]),
-    ("ONBUILD", &[]),
-    (
-        "RUN",
-        &[
-            ("mount", List),
-            ("network", Text),
-            ("security", Text),
-            ("device", List),
-        ],
-    ),
-    ("SHELL", &[]),
-    ("STOPSIGNAL", &[]),
-    ("USER", &[]),
-    ("VOLUME", &[]),
-    ("WORKDIR", &[]),
-];
 
 /// A line cut up, its keyword known and its flags checked.
 pub(super) struct Request<'a> {

@@ -211,7 +211,7 @@ impl<'a> LineReader<'a> {
         let text = self.lines.get(index).copied().unwrap_or_default();
         let source_line = text.trim_end_matches(['\r', '\n']).to_owned();
         ParseError {
-            kind,
+            kind: Box::new(kind),
             line,
             column,
             source_line,

@@ -28,6 +28,7 @@ pub mod glob;
 mod heredoc;
 pub mod ignore;
 mod instruction;
+mod keywords;
 mod lines;
 mod mounts;
 mod parser;

@@ -148,42 +148,71 @@ fn instruction(line: &LogicalLine, kind: Kind) -> Instruction {
 
 /// The text of a file: UTF-8, perhaps after a byte-order mark, without NUL.
 fn decode(bytes: &[u8]) -> Result<&str> {
-    let fail = |kind, line, column| {
-        Err(ParseError {
-            kind,
-            line,
-            column,
-            source_line: String::new(),
-        })
-    };
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return fail(ParseErrorKind::Utf16, 1, 1);
+        return Err(undecodable(ParseErrorKind::Utf16, "", b""));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let (valid, broken) = match std::str::from_utf8(bytes) {
-        Ok(text) => (text, None),
-        Err(error) => {
-            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            (
-                std::str::from_utf8(valid).unwrap_or_default(),
-                bytes.get(error.valid_up_to()),
-            )
+    // A NUL is never text, and more to the point than the bad UTF-8 that may follow.
+    let text_end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    let (text, rest) = bytes.split_at(text_end);
+    match (std::str::from_utf8(text), rest.first()) {
+        (Ok(text), None) => Ok(text),
+        (Ok(before), Some(_)) => Err(undecodable(ParseErrorKind::Binary { byte: 0 }, before, b"")),
+        (Err(error), _) => {
+            let (valid, rest) = text.split_at(error.valid_up_to());
+            let before = std::str::from_utf8(valid).unwrap_or_default();
+            let byte = rest.first().copied().unwrap_or_default();
+            Err(undecodable(ParseErrorKind::NotUtf8 { byte }, before, rest))
         }
-    };
-    let place = |text: &str| {
-        let line = text.matches('\n').count() as u32 + 1;
-        let column = text.rsplit('\n').next().unwrap_or_default().chars().count() as u32 + 1;
-        (line, column)
-    };
-    if let Some(index) = valid.find('\0') {
-        let (line, column) = place(&valid[..index]);
-        return fail(ParseErrorKind::Binary { byte: 0 }, line, column);
     }
-    match broken {
-        None => Ok(valid),
-        Some(&byte) => {
-            let (line, column) = place(valid);
-            fail(ParseErrorKind::NotUtf8 { byte }, line, column)
-        }
+}
+
+/// An error at the end of `before`; the line is quoted with as much of `rest` as can be shown.
+fn undecodable(kind: ParseErrorKind, before: &str, rest: &[u8]) -> ParseError {
+    let line_start = before.rfind('\n').map_or(0, |index| index + 1);
+    let start = &before[line_start..];
+    let end = rest
+        .split(|byte| matches!(byte, b'\n' | b'\r'))
+        .next()
+        .unwrap_or_default();
+    let source_line = match end {
+        [] => String::new(),
+        end => format!("{start}{}", String::from_utf8_lossy(end)),
+    };
+    let line = before.matches('\n').count() as u32 + 1;
+    ParseError {
+        kind: Box::new(kind),
+        line,
+        column: start.chars().count() as u32 + 1,
+        source_line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let error = parse_instruction(text, 7).unwrap_err();
+        format!("{}:{} {}", error.line, error.column, error.kind)
+    }
+
+    #[test]
+    fn a_trigger_is_one_instruction_with_its_heredocs() {
+        let instruction = parse_instruction("RUN cat <<E\nx\nE", 7).unwrap();
+        assert_eq!((instruction.span.line, instruction.span.end_line), (7, 9));
+        assert!(refused("RUN x\nRUN y").starts_with("8:1 a trigger of ONBUILD is one instruction"));
+        assert!(refused("").starts_with("7:1 the Dockerfile has no instructions"));
+    }
+
+    #[test]
+    fn a_trigger_is_not_what_onbuild_refuses() {
+        assert!(refused("FROM x").starts_with("7:1 FROM is not allowed"));
+        assert!(refused("MAINTAINER x").starts_with("7:1 MAINTAINER is not allowed"));
+        assert!(refused("ONBUILD RUN x").starts_with("7:1 ONBUILD ONBUILD is not allowed"));
+        assert!(refused(" NONSENSE").starts_with("7:2 unknown instruction NONSENSE"));
     }
 }

@@ -42,33 +42,27 @@
 //! `landlock`, `network` what a step may do · `userns/*` without root · `sys` raw system calls.
 
 mod cancel;
+mod capabilities;
+mod channel;
 mod error;
+mod explain;
+mod init;
+mod mounts;
+mod native;
+mod prepare;
+mod process;
+mod resolve;
+mod seccomp;
 mod step;
+mod sys;
 
 pub mod stubs;
 pub mod userns;
 
 pub use cancel::Cancel;
 pub use error::Error;
+pub use native::Native;
 pub use step::{
     DEFAULT_PATH, DEFAULT_SHM_SIZE, Executor, Exit, Mount, Network, Outcome, Resource, Security,
     Source, Stdin, Step, Stream, User,
 };
-
-/// The executor of this module, in this process's own user namespace (see [`userns::enter`]).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Native;
-
-impl Executor for Native {
-    fn run(
-        &self,
-        _step: Step,
-        _cancel: &Cancel,
-        _output: &mut dyn FnMut(Stream, &[u8]),
-    ) -> Result<Outcome, Error> {
-        Err(Error::NotSupported {
-            what: "running",
-            instead: "patience",
-        })
-    }
-}

@@ -121,7 +121,7 @@ pub struct Mount {
     pub read_only: bool,
     /// Ignore setuid and setgid bits and file capabilities.
     pub nosuid: bool,
-    /// Ignore device nodes.
+    /// Ignore device nodes. [`Security::Sandbox`] does in any case.
     pub nodev: bool,
 }
 

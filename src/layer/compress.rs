@@ -188,12 +188,12 @@ impl fmt::Display for Format {
 /// A stream that is cut short is an error of kind `UnexpectedEof`, never an early end.
 pub struct Decompressor<'a> {
     format: Format,
-    inner: Box<dyn Read + 'a>,
+    inner: Box<dyn Read + Send + 'a>,
 }
 
 impl<'a> Decompressor<'a> {
     /// A decompressor of `source`; reads its first bytes.
-    pub fn new<R: Read + 'a>(source: R) -> io::Result<Decompressor<'a>> {
+    pub fn new<R: Read + Send + 'a>(source: R) -> io::Result<Decompressor<'a>> {
         let mut source = BufReader::with_capacity(BUFFER, source);
         let mut first = Vec::with_capacity(MAGIC);
         // A short read is not an end: ask until there is enough, then put it back in front.
@@ -217,7 +217,10 @@ const MAGIC: usize = 6;
 /// Compressed bytes read at once.
 const BUFFER: usize = 256 << 10;
 
-fn decoder<'a>(format: Format, source: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+fn decoder<'a>(
+    format: Format,
+    source: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match format {
         Format::None => Box::new(source),
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
@@ -245,7 +248,7 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         (0..300_000u32)
-            .flat_map(|n| (n * n / 7).to_le_bytes())
+            .flat_map(|n| (n.wrapping_mul(n) / 7).to_le_bytes())
             .collect()
     }
 

@@ -7,7 +7,10 @@
 //! | `Digest`, `Size`, `DiffId` | whoever stored or sent the layer |
 //! | `Changed`, `WhiteoutName`, `Redirect` | the tree that was to become a layer |
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::compress::Format;
 use super::entry::ShowPath;
@@ -155,6 +158,11 @@ pub enum Error {
     Pipeline,
 }
 
+/// The path of an entry for [`fsutil::Error`].
+pub(super) fn entry_path(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(if path.is_empty() { b"/" } else { path }))
+}
+
 /// What is wrong with an archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveProblem {
@@ -228,6 +236,20 @@ pub enum EntryProblem {
 }
 
 impl Error {
+    /// What to say when the content of the entry `path` could not be read: what the reader wanted
+    /// said, if it was one of ours that wrapped it, else that the file could not be read.
+    pub(super) fn of_content(path: &[u8], error: io::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::File(fsutil::Error::new("read", entry_path(path), error)),
+        }
+    }
+
+    /// `self` through an interface that only takes I/O errors; [`Error::of_content`] unwraps it.
+    pub(super) fn into_io(self) -> io::Error {
+        io::Error::other(self)
+    }
+
     /// Whether the layer's bytes are at fault, rather than this machine.
     pub fn is_bad_layer(&self) -> bool {
         !matches!(

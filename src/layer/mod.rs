@@ -39,8 +39,14 @@ pub mod compress;
 pub mod diff;
 pub mod entry;
 pub mod error;
+mod header;
+mod inode;
 pub mod pack;
+mod pax;
 pub mod read;
+mod sparse;
+#[cfg(test)]
+mod testing;
 pub mod unpack;
 pub mod whiteout;
 pub mod write;

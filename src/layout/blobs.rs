@@ -81,6 +81,8 @@ pub struct BlobStat {
     pub inode: u64,
     /// Last modification, milliseconds since the epoch.
     pub modified: i64,
+    /// How many names the file has: with another one elsewhere, unlinking frees nothing.
+    pub links: u64,
 }
 
 impl From<&fs::Metadata> for BlobStat {
@@ -90,6 +92,7 @@ impl From<&fs::Metadata> for BlobStat {
             allocated: fsutil::allocated(metadata),
             inode: metadata.ino(),
             modified: metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000,
+            links: metadata.nlink(),
         }
     }
 }

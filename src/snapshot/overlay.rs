@@ -17,6 +17,7 @@
 //!   xattrs of those features to point a lower file elsewhere.
 //! * `index=off`, `xino=off`: no state in the work directory that outlives the mount, and inode
 //!   numbers as the lower file systems have them.
+//! * `uuid=null`: no UUID written into the upper directory's xattrs.
 //! * `userxattr` in a user namespace: marks are `user.overlay.*` there, since `trusted.*` needs
 //!   the capability on the host.
 //!
@@ -121,11 +122,12 @@ pub fn mount(
 }
 
 /// What every overlay is told; see the module's documentation.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("redirect_dir", "nofollow"),
     ("metacopy", "off"),
     ("index", "off"),
     ("xino", "off"),
+    ("uuid", "null"),
 ];
 
 /// A detached mount of the directory `dir` itself, without what is mounted below it.

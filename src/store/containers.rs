@@ -83,7 +83,7 @@ impl Lease<'_> {
     /// Takes what a step wrote out of its container, to be a lower of the steps after it.
     /// The directory belongs to the lease until it is recorded as a snapshot.
     pub fn take_upper(&self, container: &Container) -> Result<PathBuf> {
-        let target = self.store().private("snapshots").join(self.unique_name());
+        let target = self.scratch_directory();
         fs::rename(container.upper(), &target).at("rename", container.upper())?;
         Ok(target)
     }

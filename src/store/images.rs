@@ -283,6 +283,28 @@ impl Lease<'_> {
         }
     }
 
+    /// Says which images a cached image's step uses now: of the same content as those it was made
+    /// from, and perhaps others.
+    pub fn link_stages(&self, image: &Digest, stages: &[Digest]) -> Result<()> {
+        self.store().write(|tx| {
+            let Some(image) = tx.blob(image)? else {
+                return Ok(());
+            };
+            let mut ids = Vec::with_capacity(stages.len());
+            for stage in stages {
+                ids.extend(tx.blob(stage)?.map(|row| row.id));
+            }
+            Ok(tx.replace_stage_links(image.id, &ids)?)
+        })
+    }
+
+    /// Remembers what a selection of an image's files contained.
+    pub fn remember_selection(&self, key: &Digest, content: &Digest) -> Result<()> {
+        let now = self.store().now();
+        self.store()
+            .write(|tx| Ok(tx.put_selection(key, content, now)?))
+    }
+
     /// Pins an image that this process is going to rely on, and reads it.
     pub fn use_image(&self, name: &str, platform: &Platform) -> Result<Image> {
         let digest = self.store().find(name)?;

@@ -8,7 +8,9 @@
 //! `ingest/ID-1`, `snapshots/ID-2`, `containers/…` by its row.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Result, Store};
 use crate::catalog::lease::LeaseRow;
@@ -23,6 +25,8 @@ pub struct Lease<'s> {
     id: String,
     lock: Option<FileLock>,
     names: AtomicU64,
+    /// Directories of ours that no row has: they go with the lease.
+    scratch: Mutex<Vec<PathBuf>>,
 }
 
 impl Store {
@@ -38,6 +42,7 @@ impl Store {
             id,
             lock: Some(lock),
             names: AtomicU64::new(0),
+            scratch: Mutex::default(),
         };
         let row = LeaseRow {
             id: lease.id.clone(),
@@ -69,6 +74,25 @@ impl<'s> Lease<'s> {
     /// A file or directory name that nobody else uses, and that names its owner.
     pub fn unique_name(&self) -> String {
         format!("{}-{}", self.id, self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A new directory name below `rstore/snapshots`, which goes with the lease unless it is
+    /// recorded as a snapshot.
+    pub(super) fn scratch_directory(&self) -> PathBuf {
+        let path = self.store.private("snapshots").join(self.unique_name());
+        self.scratch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path.clone());
+        path
+    }
+
+    /// Says that a directory has a row, and stays.
+    pub(super) fn keep_directory(&self, path: &Path) {
+        self.scratch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|other| other != path);
     }
 
     /// Starts a blob.

@@ -110,7 +110,7 @@ impl Lease<'_> {
             digest: layer.digest,
             source,
         };
-        let path = store.private("snapshots").join(self.unique_name());
+        let path = self.scratch_directory();
         fsutil::create_dir_all(&path)?;
         let view = if below.is_empty() {
             None
@@ -171,12 +171,16 @@ impl Lease<'_> {
             last_used: now,
             condemned: None,
         };
-        store.write(|tx| {
-            if let Some(id) = tx.put_snapshot(&row)? {
+        let recorded = store.write(|tx| {
+            let id = tx.put_snapshot(&row)?;
+            if let Some(id) = id {
                 tx.lease_snapshot(self.id(), id)?;
             }
-            Ok(())
+            Ok(id.is_some())
         })?;
+        if recorded {
+            self.keep_directory(&path);
+        }
         Ok(path)
     }
 }

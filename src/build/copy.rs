@@ -1,0 +1,541 @@
+//! COPY, ADD and WORKDIR: from sources to the entries of a layer, without a container.
+//!
+//! ```text
+//! FilesOperation ─select─▶ Selection ─content digest─▶ cache key
+//!                              └─emit, with a view of the image─▶ entries ─▶ layer
+//! ```
+//! Where a file ends up depends on the image (is the destination a directory there? a link?), but
+//! not what the cache asks for: a parent image of the same ID gives the same answers. So a hit
+//! needs no view, and no file of the image is read.
+
+use std::fs::{File, Metadata};
+use std::io::{Cursor, Read};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use super::context;
+use super::error::StepError;
+use super::plan::{FileSource, FilesOperation};
+use super::tree::{Found, Matched, Tree, look_up, resolve_destination};
+use crate::dockerfile::ignore::IgnorePatterns;
+use crate::fsutil::{self, IoContext};
+use crate::layer::{Decompressor, Device, Entry, EntrySink, Kind, Mtime, TarReader};
+use crate::oci::Digest;
+use crate::oci::digest::Hasher;
+use crate::store::Store;
+
+/// What one source of the instruction comes to.
+enum Selected {
+    /// A file or directory of the tree, and all below it that is not ignored.
+    Files { source: Matched, files: Vec<Found> },
+    /// An archive to unpack: ADD.
+    Archive { source: Matched },
+    /// A file of the Dockerfile.
+    Inline { name: String, content: String },
+}
+
+/// All that a COPY copies.
+pub struct Selection {
+    selected: Vec<Selected>,
+    keeps_owners: bool,
+}
+
+/// Finds what an operation copies.
+pub fn select(operation: &FilesOperation, tree: Option<&Tree>) -> Result<Selection, StepError> {
+    let exclude = IgnorePatterns::parse(operation.exclude.join("\n").as_bytes())
+        .map_err(|error| StepError::Invalid(format!("--exclude: {error}")))?;
+    let mut selected = Vec::new();
+    for source in &operation.sources {
+        match (source, tree) {
+            (FileSource::Inline { name, content }, _) => {
+                selected.push(Selected::Inline {
+                    name: name.clone(),
+                    content: content.clone(),
+                });
+            }
+            (FileSource::Path(path), Some(tree)) => {
+                for source in tree.matches(path)? {
+                    selected.push(one(operation, tree, source, &exclude)?);
+                }
+            }
+            (FileSource::Path(path), None) => {
+                return Err(StepError::NoSource {
+                    source_path: path.clone(),
+                    tree: "an empty image".to_owned(),
+                    hint: None,
+                });
+            }
+        }
+    }
+    Ok(Selection {
+        selected,
+        keeps_owners: tree.is_some_and(|tree| tree.keeps_owners),
+    })
+}
+
+fn one(
+    operation: &FilesOperation,
+    tree: &Tree,
+    source: Matched,
+    exclude: &IgnorePatterns,
+) -> Result<Selected, StepError> {
+    if operation.unpack && source.metadata.is_file() && is_archive(&source)? {
+        return Ok(Selected::Archive { source });
+    }
+    let files = tree.walk(&source, exclude)?;
+    Ok(Selected::Files { source, files })
+}
+
+fn open_archive(source: &Matched) -> Result<File, StepError> {
+    let path = super::tree::descriptor_path(&source.handle);
+    Ok(File::open(&path).at("open", &source.path)?)
+}
+
+/// Whether ADD unpacks a file: it is a tar archive, as its first block says, whatever its name.
+fn is_archive(source: &Matched) -> Result<bool, StepError> {
+    let file = open_archive(source)?;
+    let Ok(reader) = Decompressor::new(file) else {
+        return Ok(false);
+    };
+    if source.metadata.len() == 0 {
+        return Ok(false);
+    }
+    Ok(matches!(TarReader::new(reader).next_entry(), Ok(Some(_))))
+}
+
+impl Selection {
+    /// The digest of what is copied: names, kinds, modes, owners where they are kept, content;
+    /// no times.
+    pub fn digest(&self, store: &Store) -> Result<Digest, StepError> {
+        let mut hasher = Hasher::new();
+        for (number, selected) in self.selected.iter().enumerate() {
+            field(&mut hasher, format!("source {number}").as_bytes());
+            match selected {
+                Selected::Inline { name, content } => {
+                    field(&mut hasher, name.as_bytes());
+                    field(&mut hasher, content.as_bytes());
+                }
+                Selected::Archive { source } => {
+                    field(&mut hasher, b"archive");
+                    let found = Found {
+                        relative: Default::default(),
+                        open_path: super::tree::descriptor_path(&source.handle),
+                        metadata: source.metadata.clone(),
+                    };
+                    self.file(
+                        &mut hasher,
+                        &found,
+                        content_digests(store, self, &[&found])?[0],
+                    )?;
+                }
+                Selected::Files { source, files } => {
+                    field(&mut hasher, file_name(source).as_bytes());
+                    let all: Vec<&Found> = files.iter().collect();
+                    for (found, digest) in files.iter().zip(content_digests(store, self, &all)?) {
+                        self.file(&mut hasher, found, digest)?;
+                    }
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    fn file(
+        &self,
+        hasher: &mut Hasher,
+        found: &Found,
+        content: Option<Digest>,
+    ) -> Result<(), StepError> {
+        field(hasher, found.relative.as_os_str().as_bytes());
+        let metadata = &found.metadata;
+        hasher.update(&metadata.mode().to_le_bytes());
+        if self.keeps_owners {
+            hasher.update(&metadata.uid().to_le_bytes());
+            hasher.update(&metadata.gid().to_le_bytes());
+        }
+        if metadata.file_type().is_char_device() || metadata.file_type().is_block_device() {
+            hasher.update(&metadata.rdev().to_le_bytes());
+        }
+        if metadata.is_symlink() {
+            field(hasher, read_link(found)?.as_bytes());
+        }
+        if let Some(content) = content {
+            hasher.update(content.as_bytes());
+        }
+        for (name, value) in self.xattrs(found)? {
+            field(hasher, &name);
+            field(hasher, &value);
+        }
+        Ok(())
+    }
+
+    /// The extended attributes that a copy keeps: those of an image's files; a context's are the
+    /// host's business.
+    fn xattrs(&self, found: &Found) -> Result<crate::layer::Xattrs, StepError> {
+        let mut kept = crate::layer::Xattrs::new();
+        if !self.keeps_owners || found.metadata.is_symlink() {
+            return Ok(kept);
+        }
+        let mut names = Vec::with_capacity(1024);
+        match rustix::fs::listxattr(&found.open_path, rustix::buffer::spare_capacity(&mut names)) {
+            Ok(_) => {}
+            Err(_) => return Ok(kept),
+        }
+        for name in names.split(|byte| *byte == 0) {
+            if name != b"security.capability"
+                && !(name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+            {
+                continue;
+            }
+            let mut value = Vec::with_capacity(4096);
+            if rustix::fs::getxattr(
+                &found.open_path,
+                name,
+                rustix::buffer::spare_capacity(&mut value),
+            )
+            .is_ok()
+            {
+                kept.insert(name.to_vec(), value);
+            }
+        }
+        Ok(kept)
+    }
+}
+
+fn content_digests(
+    store: &Store,
+    selection: &Selection,
+    files: &[&Found],
+) -> Result<Vec<Option<Digest>>, StepError> {
+    if !selection.keeps_owners {
+        return Ok(context::digests(store, files)?);
+    }
+    // Inode numbers of an overlay mean nothing after it: these are hashed, and the sum is kept.
+    let hash = |file: &&Found| match file.metadata.is_file() {
+        true => Ok(Some(context::hash(&file.open_path)?)),
+        false => Ok(None),
+    };
+    files.iter().map(hash).collect()
+}
+
+/// A length before the bytes, so that no two lists of fields read the same.
+fn field(hasher: &mut Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+fn file_name(source: &Matched) -> String {
+    source.path.rsplit('/').next().unwrap_or("").to_owned()
+}
+
+fn read_link(found: &Found) -> Result<std::ffi::OsString, StepError> {
+    Ok(std::fs::read_link(&found.open_path)
+        .at("readlink", &found.open_path)?
+        .into_os_string())
+}
+
+/// How entries are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Emission<'a> {
+    /// The merged root of the image; `None`: there is nothing in it.
+    pub view: Option<BorrowedFd<'a>>,
+    /// `--chown`, looked up.
+    pub owner: Option<(u32, u32)>,
+    /// The time of directories that are made on the way.
+    pub now: Mtime,
+    /// No time is later than this.
+    pub latest: Option<i64>,
+}
+
+/// Sends the entries of a COPY to `sink`.
+pub fn emit(
+    operation: &FilesOperation,
+    selection: &Selection,
+    emission: Emission,
+    sink: &mut dyn EntrySink,
+) -> Result<(), StepError> {
+    let mut writer = Writer {
+        operation,
+        selection,
+        emission,
+        sink,
+        made: Default::default(),
+    };
+    let is_directory = operation.destination.ends_with('/') || operation.destination == "/";
+    let destination = writer.destination(operation.destination.trim_end_matches('/'))?;
+    if operation.directory_only {
+        return writer.directory(&destination);
+    }
+    let several = selection.selected.len() > 1;
+    for selected in &selection.selected {
+        writer.selected(selected, &destination, is_directory, several)?;
+    }
+    Ok(())
+}
+
+struct Writer<'a> {
+    operation: &'a FilesOperation,
+    selection: &'a Selection,
+    emission: Emission<'a>,
+    sink: &'a mut dyn EntrySink,
+    /// Directories that this layer has already.
+    made: hashbrown::HashSet<String>,
+}
+
+impl Writer<'_> {
+    /// Where the destination really is in the image.
+    fn destination(&self, path: &str) -> Result<String, StepError> {
+        match self.emission.view {
+            Some(view) if !self.operation.link => resolve_destination(view, path),
+            _ => Ok(super::config::clean(path)),
+        }
+    }
+
+    fn there(&self, path: &str) -> Result<Option<Metadata>, StepError> {
+        match self.emission.view {
+            Some(view) if !self.operation.link => look_up(view, path),
+            _ => Ok(None),
+        }
+    }
+
+    fn is_directory(&self, path: &str) -> Result<bool, StepError> {
+        Ok(
+            path == "/"
+                || self.made.contains(path)
+                || self.there(path)?.is_some_and(|m| m.is_dir()),
+        )
+    }
+
+    fn selected(
+        &mut self,
+        selected: &Selected,
+        destination: &str,
+        slash: bool,
+        several: bool,
+    ) -> Result<(), StepError> {
+        match selected {
+            Selected::Archive { source } => {
+                self.directory(destination)?;
+                self.archive(source, destination)
+            }
+            Selected::Inline { name, content } => {
+                let target = self.target(name, destination, slash || several)?;
+                self.parents(&target)?;
+                let size = content.len() as u64;
+                let mut entry = Entry::new(relative(&target), Kind::File { size }, 0o644);
+                entry.mtime = self.emission.now;
+                self.finish(&mut entry);
+                Ok(self
+                    .sink
+                    .entry(&entry, Some(&mut Cursor::new(content.as_bytes())))?)
+            }
+            Selected::Files { source, files } if source.metadata.is_dir() => {
+                self.tree(files, destination)
+            }
+            Selected::Files { source, files } => {
+                let target = self.target(&file_name(source), destination, slash || several)?;
+                self.parents(&target)?;
+                files.iter().try_for_each(|found| self.file(found, &target))
+            }
+        }
+    }
+
+    /// Where a single file goes: into the destination if that is a directory, else it is its name.
+    fn target(&self, name: &str, destination: &str, directory: bool) -> Result<String, StepError> {
+        if directory || self.is_directory(destination)? {
+            return self.destination_in(destination, name);
+        }
+        Ok(destination.to_owned())
+    }
+
+    fn destination_in(&self, directory: &str, name: &str) -> Result<String, StepError> {
+        Ok(super::config::clean(&format!("{directory}/{name}")))
+    }
+
+    /// The content of a source directory, into the destination.
+    fn tree(&mut self, files: &[Found], destination: &str) -> Result<(), StepError> {
+        if self
+            .there(destination)?
+            .is_some_and(|there| !there.is_dir())
+        {
+            return Err(StepError::Invalid(format!(
+                "cannot copy a directory to {destination:?}, which is a file in the image"
+            )));
+        }
+        self.parents(destination)?;
+        for found in files {
+            let is_root = found.relative.as_os_str().is_empty();
+            // A directory that is there keeps what it is; one that isn't becomes the source's.
+            if is_root && self.is_directory(destination)? {
+                continue;
+            }
+            let target = match is_root {
+                true => destination.to_owned(),
+                false => format!(
+                    "{}/{}",
+                    destination.trim_end_matches('/'),
+                    found.relative.display()
+                ),
+            };
+            match found.relative.to_str() {
+                Some(_) => self.file(found, &target)?,
+                None => self.file_bytes(found, &join_bytes(destination, found))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory and those on the way that are missing.
+    fn directory(&mut self, path: &str) -> Result<(), StepError> {
+        self.parents(path)?;
+        if self.there(path)?.is_some_and(|there| !there.is_dir()) {
+            return Err(StepError::Invalid(format!(
+                "{path:?} is a file in the image, and cannot be a directory"
+            )));
+        }
+        self.make(path)
+    }
+
+    fn parents(&mut self, path: &str) -> Result<(), StepError> {
+        let mut parent = String::new();
+        let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        for component in components.iter().take(components.len().saturating_sub(1)) {
+            parent.push('/');
+            parent.push_str(component);
+            self.make(&parent)?;
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, path: &str) -> Result<(), StepError> {
+        if self.is_directory(path)? {
+            return Ok(());
+        }
+        let mut entry = Entry::new(relative(path), Kind::Directory, 0o755);
+        entry.mtime = self.emission.now;
+        self.owned(&mut entry);
+        self.sink.entry(&entry, None)?;
+        self.made.insert(path.to_owned());
+        Ok(())
+    }
+
+    fn file(&mut self, found: &Found, target: &str) -> Result<(), StepError> {
+        if found.metadata.is_dir() {
+            self.made.insert(target.to_owned());
+        }
+        self.file_bytes(found, relative(target).as_slice())
+    }
+
+    fn file_bytes(&mut self, found: &Found, path: &[u8]) -> Result<(), StepError> {
+        let metadata = &found.metadata;
+        let Some(kind) = kind(found)? else {
+            return Ok(());
+        };
+        let mut entry = Entry::new(path, kind, metadata.mode() & 0o7777);
+        entry.mtime = Mtime {
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec() as u32,
+        };
+        if self.selection.keeps_owners {
+            (entry.uid, entry.gid) = (metadata.uid(), metadata.gid());
+        }
+        entry.xattrs = self.selection.xattrs(found)?;
+        self.finish(&mut entry);
+        if metadata.is_file() {
+            let mut file = File::open(&found.open_path).at("open", &found.open_path)?;
+            return Ok(self.sink.entry(&entry, Some(&mut file))?);
+        }
+        Ok(self.sink.entry(&entry, None)?)
+    }
+
+    /// ADD of an archive: what it holds, below the destination.
+    fn archive(&mut self, source: &Matched, destination: &str) -> Result<(), StepError> {
+        let compressed = Decompressor::new(open_archive(source)?)
+            .map_err(|error| fsutil::Error::new("read", &source.path, error))?;
+        let mut reader = TarReader::new(compressed);
+        while let Some(mut entry) = reader.next_entry()? {
+            if entry.path.is_empty() {
+                continue;
+            }
+            let inside = |path: &[u8]| {
+                let mut whole = relative(destination);
+                if !whole.is_empty() {
+                    whole.push(b'/');
+                }
+                whole.extend_from_slice(path);
+                whole
+            };
+            let path = inside(&entry.path);
+            if let Kind::Hardlink { target } = &mut entry.kind {
+                *target = inside(target);
+            }
+            entry.path = path;
+            self.owned(&mut entry);
+            entry.mtime = entry.mtime.clamp_to(self.emission.latest);
+            let is_file = matches!(entry.kind, Kind::File { .. });
+            let content: Option<&mut dyn Read> = if is_file { Some(&mut reader) } else { None };
+            self.sink.entry(&entry, content)?;
+        }
+        Ok(())
+    }
+
+    fn owned(&self, entry: &mut Entry) {
+        if let Some((uid, gid)) = self.emission.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        entry.mtime = entry.mtime.clamp_to(self.emission.latest);
+    }
+
+    fn finish(&self, entry: &mut Entry) {
+        self.owned(entry);
+        if let (Some(mode), false) = (
+            self.operation.mode,
+            matches!(entry.kind, Kind::Symlink { .. }),
+        ) {
+            entry.mode = mode;
+        }
+    }
+}
+
+fn relative(path: &str) -> Vec<u8> {
+    path.trim_matches('/').as_bytes().to_vec()
+}
+
+fn join_bytes(destination: &str, found: &Found) -> Vec<u8> {
+    let mut path = relative(destination);
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(found.relative.as_os_str().as_bytes());
+    path
+}
+
+/// What a file becomes; sockets, which no archive holds, are left out as docker does.
+fn kind(found: &Found) -> Result<Option<Kind>, StepError> {
+    let metadata = &found.metadata;
+    let file_type = metadata.file_type();
+    let device = || Device {
+        major: rustix::fs::major(metadata.rdev()),
+        minor: rustix::fs::minor(metadata.rdev()),
+    };
+    Ok(Some(if file_type.is_dir() {
+        Kind::Directory
+    } else if file_type.is_symlink() {
+        Kind::Symlink {
+            target: read_link(found)?.as_bytes().to_vec(),
+        }
+    } else if file_type.is_char_device() {
+        Kind::CharDevice(device())
+    } else if file_type.is_block_device() {
+        Kind::BlockDevice(device())
+    } else if file_type.is_fifo() {
+        Kind::Fifo
+    } else if file_type.is_socket() {
+        return Ok(None);
+    } else {
+        Kind::File {
+            size: metadata.len(),
+        }
+    }))
+}

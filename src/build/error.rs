@@ -1,0 +1,182 @@
+//! What can go wrong in a build, told with the line of the Dockerfile.
+
+use std::path::PathBuf;
+
+use crate::dockerfile::{ParseError, UnknownTarget};
+use crate::{executor, fsutil, layer, store};
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Dockerfile cannot be understood.
+    #[error("{name}: {source}")]
+    Parse {
+        /// The Dockerfile.
+        name: String,
+        /// Where and why.
+        #[source]
+        source: ParseError,
+    },
+    /// `--target` names no stage.
+    #[error(transparent)]
+    Target(#[from] UnknownTarget),
+    /// An instruction failed.
+    #[error("{name}:{line}: {instruction}: {source}")]
+    Step {
+        /// The Dockerfile.
+        name: String,
+        /// The instruction's first line.
+        line: u32,
+        /// The instruction as written.
+        instruction: String,
+        /// Why.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The context cannot be read.
+    #[error("build context: {0}")]
+    Context(#[from] fsutil::Error),
+    /// The context's ignore file cannot be understood.
+    #[error("{}: {source}", path.display())]
+    Ignore {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: crate::dockerfile::ignore::IgnoreError,
+    },
+    /// Somebody asked for the end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Why one instruction failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The command ran, and failed.
+    #[error("the command {}", told(.exit))]
+    Command {
+        /// How it ended.
+        exit: executor::Exit,
+        /// The container that was kept.
+        kept: Option<String>,
+    },
+    /// The command could not be started.
+    #[error(transparent)]
+    Executor(#[from] executor::Error),
+    /// Something that docker's language has and rstore has not yet.
+    #[error("{0} is not supported yet; remove it, or build this file with another tool for now")]
+    NotSupported(String),
+    /// A source of COPY or ADD is not there.
+    #[error("{source_path:?} is not in {tree}{}", explained(.hint))]
+    NoSource {
+        /// The path or pattern as written.
+        source_path: String,
+        /// Where it was looked for.
+        tree: String,
+        /// What may explain it.
+        hint: Option<String>,
+    },
+    /// Something about the instruction's arguments.
+    #[error("{0}")]
+    Invalid(String),
+    /// A file system operation.
+    #[error(transparent)]
+    Io(#[from] fsutil::Error),
+    /// A layer cannot be made.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Somebody asked for the end.
+    #[error("interrupted")]
+    Interrupted,
+    /// A step that this one needs failed.
+    #[error("a step that it needs failed")]
+    Needed,
+}
+
+fn told(exit: &executor::Exit) -> String {
+    match exit {
+        executor::Exit::Code(code) => format!("returned a non-zero code: {code}"),
+        executor::Exit::Signal(signal) => format!("was killed by signal {signal}"),
+        executor::Exit::Cancelled => "was interrupted".to_owned(),
+    }
+}
+
+fn explained(hint: &Option<String>) -> String {
+    hint.as_ref()
+        .map(|hint| format!("; {hint}"))
+        .unwrap_or_default()
+}
+
+impl StepError {
+    /// The exit status of the command, where that is what failed.
+    pub fn status(&self) -> Option<i32> {
+        match self {
+            StepError::Command { exit, .. } => Some(exit.code()),
+            StepError::Executor(error) => error.exit_code(),
+            _ => None,
+        }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            StepError::Io(error) => error.is_no_space(),
+            StepError::Layer(error) => error.is_no_space(),
+            StepError::Store(error) => error.is_no_space(),
+            _ => false,
+        }
+    }
+}
+
+impl Error {
+    /// The exit status of the failed command, where that is what failed.
+    pub fn status(&self) -> Option<i32> {
+        match self {
+            Error::Step { source, .. } => source.status(),
+            _ => None,
+        }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Error::Step { source, .. } => source.is_no_space(),
+            Error::Store(error) => error.is_no_space(),
+            Error::Context(error) => error.is_no_space(),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody asked for the end.
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Error::Interrupted => true,
+            Error::Step { source, .. } => matches!(
+                **source,
+                StepError::Interrupted
+                    | StepError::Command {
+                        exit: executor::Exit::Cancelled,
+                        ..
+                    }
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether stored bytes are missing or wrong.
+    pub fn is_corruption(&self) -> bool {
+        match self {
+            Error::Store(error) => error.is_corruption(),
+            Error::Step { source, .. } => {
+                matches!(&**source, StepError::Store(error) if error.is_corruption())
+            }
+            _ => false,
+        }
+    }
+}

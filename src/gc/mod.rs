@@ -1,0 +1,171 @@
+//! Garbage collection: what may go, why, and its removal beside running builds.
+//!
+//! ```text
+//! catalog ─load▶ ImageGraph ─┐                      ┌─▶ shown by a dry run
+//! lease files ─collect▶ RootSet ─▶ select, mark ─▶ Plan ─▶ execute: condemn ─▶ sweep ─▶ Report
+//! Policy ────────────────────┘                        (batches)     (batches)
+//! ```
+//! | file | owns | touches |
+//! |---|---|---|
+//! | [`roots`] | which leases are alive; the root set | lease files |
+//! | [`mark`] | what is reachable; stops at what it cannot read | nothing |
+//! | [`policy`] | scopes and filters, as a value | nothing |
+//! | [`select`] | which images go under a policy | nothing |
+//! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
+//! | [`debris`] | what dead builds left outside the catalog | reads |
+//! | [`plan`] | the value that says what goes, what stays, and why | nothing |
+//! | [`condemn`] | taking a plan into the catalog | index.json, catalog |
+//! | [`sweep`] | unlinking what is condemned | everything |
+//! | [`reserve`] | some MiB that a prune on a full disk gives up first | `rstore/reserve` |
+//! | [`usage`] | where every byte below the root is | reads |
+//!
+//! **Locking** (DESIGN.md §4). One prune at a time, by `rstore/prune.lock`. Builds are not locked
+//! out: a plan is made on a read snapshot; each batch of condemnations is one write transaction
+//! that first takes in what has been pinned, tagged or linked since, and rescues what that
+//! reaches; each batch of the sweep is one write transaction that removes only what is *still*
+//! condemned. A writer that pins something and commits before such a batch has it kept; one that
+//! comes after finds it condemned or gone, and makes it again.
+//!
+//! **A crash** at any point leaves index.json entries that are gone, rows that are condemned, and
+//! trees under a tombstone's name. [`finish`] ends such work.
+//!
+//! **Order**: entries of index.json, documents before what they point at, images made later before
+//! those that they were made from. So what is left never points at what is gone.
+
+use std::path::PathBuf;
+
+use crate::catalog::{self, Catalog, Millis};
+use crate::fsutil;
+use crate::graph::{ImageGraph, RootSet};
+use crate::layout::{self, Layout};
+
+pub mod condemn;
+pub mod debris;
+pub mod disk;
+pub mod mark;
+pub mod plan;
+pub mod policy;
+pub mod report;
+pub mod reserve;
+pub mod roots;
+pub mod select;
+pub mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod usage;
+
+pub use mark::{Reachable, Unreadable, mark};
+pub use plan::{Item, ItemKind, Plan, Reason, Totals};
+pub use policy::{Policy, Scope};
+pub use report::{Failure, Progress, Report};
+pub use usage::{Usage, UsageKind, UsageRow};
+
+/// Why a prune cannot be planned or carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system said no.
+    #[error(transparent)]
+    Io(#[from] fsutil::Error),
+    /// The layout said no.
+    #[error(transparent)]
+    Layout(#[from] layout::Error),
+    /// The catalog said no.
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    /// Something that is reachable cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// Another prune is at work.
+    #[error("another prune is running (it holds {}); try again, or wait for it with --wait", path.display())]
+    Busy {
+        /// The lock that it holds.
+        path: PathBuf,
+    },
+    /// The policy asks for something that cannot be meant.
+    #[error("{0}")]
+    Policy(String),
+}
+
+impl Error {
+    /// Whether trying again later may help: exit code 75.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Error::Busy { .. })
+    }
+
+    /// Whether the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Error::Io(error) => error.is_no_space(),
+            Error::Catalog(error) => error.is_no_space(),
+            _ => false,
+        }
+    }
+}
+
+/// What the functions of this module return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Plans a prune: what would go under `policy`, of a graph that was just loaded. Changes nothing.
+pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -> Result<Plan> {
+    let _ = (layout, graph, policy, now);
+    todo!()
+}
+
+/// Plans a prune that removes nothing but what `saved` lists, as far as it may still go.
+pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Millis) -> Result<Plan> {
+    let _ = (layout, graph, saved, now);
+    todo!()
+}
+
+/// Plans the removal of named images (`rmi`): `targets` lose the tags that are given with them
+/// (all of them where none is), and go with all that only they needed, unless something else
+/// holds them. An image without tags goes if nothing but the lack of them would keep it.
+pub fn plan_removal(
+    layout: &Layout,
+    graph: &ImageGraph,
+    targets: &[plan::Removal],
+    now: Millis,
+) -> Result<Plan> {
+    let _ = (layout, graph, targets, now);
+    todo!()
+}
+
+/// Carries out a plan. `graph` is the one that it was made of. `on_progress` is told after each
+/// batch, and stops the work there by returning `false`.
+pub fn execute(
+    layout: &Layout,
+    catalog: &Catalog,
+    graph: &ImageGraph,
+    plan: Plan,
+    now: Millis,
+    on_progress: &mut dyn FnMut(&Progress) -> bool,
+) -> Result<Report> {
+    let _ = (layout, catalog, graph, plan, now, on_progress);
+    todo!()
+}
+
+/// Ends what an interrupted prune left: condemned rows and tombstones. Every command that writes
+/// calls it first; where nothing is left it costs one look at the catalog. Where a prune is
+/// running it does nothing.
+pub fn finish(layout: &Layout, catalog: &Catalog) -> Result<Report> {
+    let _ = (layout, catalog);
+    todo!()
+}
+
+/// The roots as they are now: tags, pins, live leases, kept containers; and, by `policy.grace`,
+/// what other tools wrote a short while ago.
+pub fn collect_roots(
+    layout: &Layout,
+    graph: &ImageGraph,
+    grace: Millis,
+    now: Millis,
+) -> Result<RootSet> {
+    let _ = (layout, graph, grace, now);
+    todo!()
+}
+
+/// Where every byte below the root is, and how many of them which prune would free.
+pub fn usage(layout: &Layout, graph: &ImageGraph, grace: Millis, now: Millis) -> Result<Usage> {
+    let _ = (layout, graph, grace, now);
+    todo!()
+}

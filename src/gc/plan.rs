@@ -1,0 +1,207 @@
+//! The plan: what a prune removes, and why. A dry run shows it; [`super::execute`] consumes it.
+//!
+//! Items stand in the order of their removal, grouped: an image, then the blobs that go with it.
+//! Bytes are exact: `freed` of all items together is what the disk gives back on a quiet store.
+
+use crate::catalog::Millis;
+use crate::catalog::blob::HighWater;
+use crate::graph::{NodeId, State};
+use crate::oci::Digest;
+
+use super::policy::Policy;
+
+/// The format of a saved plan.
+pub const SCHEMA: u32 = 1;
+
+/// What an item is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemKind {
+    /// An image's manifest. The blobs that go with it follow.
+    Image,
+    /// An index.
+    Index,
+    /// A manifest that is no image: a signature, an attestation, another artifact.
+    Artifact,
+    /// A config.
+    Config,
+    /// A layer.
+    Layer,
+    /// Any other blob.
+    Blob,
+    /// An unpacked layer.
+    Snapshot,
+    /// An intermediate container.
+    Container,
+    /// A directory of `RUN --mount=type=cache`.
+    CacheMount,
+    /// A record of the build cache.
+    CacheRecord,
+    /// A temporary file or directory that nobody writes any more.
+    Temporary,
+}
+
+/// Why an item goes.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is asked for by name.
+    Named,
+    /// A policy for tagged images takes it.
+    Expired,
+    /// Nothing holds it.
+    Dangling,
+    /// It is only a stage, and stages are asked for.
+    Stage,
+    /// It is only an intermediate image, and these are asked for.
+    Intermediate,
+    /// Only images that go hold it.
+    OnlyThere,
+    /// No manifest holds it.
+    Unreferenced,
+    /// It is derived, and can be made again; asked for.
+    Derived,
+    /// No image that stays has this stack of layers.
+    NoImage,
+    /// The build that made it is dead.
+    DeadBuild,
+    /// A failed step left it.
+    FailedStep,
+    /// An earlier prune was interrupted.
+    Unfinished,
+    /// It is nobody's.
+    Stray,
+}
+
+impl Reason {
+    /// The reason in words, for a column.
+    pub fn words(self) -> &'static str {
+        match self {
+            Reason::Named => "named",
+            Reason::Expired => "taken by policy",
+            Reason::Dangling => "dangling",
+            Reason::Stage => "build stage",
+            Reason::Intermediate => "intermediate",
+            Reason::OnlyThere => "only held by what goes",
+            Reason::Unreferenced => "unreferenced",
+            Reason::Derived => "can be made again",
+            Reason::NoImage => "no image has it",
+            Reason::DeadBuild => "its build is dead",
+            Reason::FailedStep => "left by a failed step",
+            Reason::Unfinished => "left by an interrupted prune",
+            Reason::Stray => "belongs to nothing",
+        }
+    }
+}
+
+/// One thing that goes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Item {
+    /// What it is.
+    pub kind: ItemKind,
+    /// What it is called: an image ID, a digest, a container ID, a path below the root.
+    pub id: Box<str>,
+    /// Its blob's digest, or a snapshot's chain ID, or a cache record's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Plain bytes: for an image, those of its manifest alone.
+    pub size: u64,
+    /// Bytes that the disk gives back.
+    pub freed: u64,
+    /// Why it goes.
+    pub reason: Reason,
+    /// What the image is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// When it was last used, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Millis>,
+    /// Tags that go with it; or the step, for an image without.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub names: Box<[String]>,
+    /// The instruction that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Box<str>>,
+    /// The place in [`Plan::items`] of the image with which it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<u32>,
+}
+
+/// A tag that goes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Untag {
+    /// The name.
+    pub name: String,
+    /// What it points at; it stays if it points elsewhere by then.
+    pub digest: Digest,
+}
+
+/// What `rmi` was asked to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// The manifest or index.
+    pub node: NodeId,
+    /// The tag by which it was named: the only one that it loses. `None`: all of them.
+    pub name: Option<String>,
+}
+
+/// How many of a kind, and how many bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Count {
+    /// How many.
+    pub items: u64,
+    /// Bytes that the disk gives back.
+    pub freed: u64,
+}
+
+/// What a plan comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Totals {
+    /// By kind.
+    pub kinds: std::collections::BTreeMap<ItemKind, Count>,
+    /// All items together.
+    pub items: u64,
+    /// Bytes that the disk gives back.
+    pub freed: u64,
+}
+
+/// What a prune removes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Plan {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// When it was made.
+    pub made: Millis,
+    /// What it was made for.
+    pub policy: Policy,
+    /// What goes, in order.
+    pub items: Vec<Item>,
+    /// Tags that go, before everything else.
+    pub untag: Vec<Untag>,
+    /// What they come to.
+    pub totals: Totals,
+    /// What is left alone although it was asked for, and why, in words.
+    pub notes: Vec<String>,
+    /// The newest numbers of the graph that it was made of.
+    #[serde(skip)]
+    pub high_water: HighWater,
+}
+
+impl Plan {
+    /// Whether nothing goes.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.untag.is_empty()
+    }
+
+    /// The items that go with the image at `place`.
+    pub fn with(&self, place: usize) -> impl Iterator<Item = &Item> {
+        self.items
+            .iter()
+            .skip(place + 1)
+            .take_while(move |item| item.with == u32::try_from(place).ok())
+    }
+}

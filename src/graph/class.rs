@@ -1,0 +1,310 @@
+//! What an image is in the store, and what that makes of its layers.
+//!
+//! An image is held in as many ways as there are; it is shown by the first of them in this order:
+//!
+//! | state | held because |
+//! |---|---|
+//! | tagged | `index.json` names it |
+//! | member | an index that is tagged, pinned or in use lists it |
+//! | pinned | somebody pinned it |
+//! | referrer | its `subject` is an image that is held |
+//! | in use | a live lease, or a container that is kept, holds it or an image made from it |
+//! | intermediate | a tagged image descends from it by parent links |
+//! | stage | a tagged image's build copied from it or mounted it, or from what descends from it |
+//! | dangling | none of these |
+//!
+//! All ways are kept ([`Holds`]), not only the first: what may be removed is what *every* one of
+//! its ways allows. Otherwise a new tag could turn a stage image into an intermediate one, and so
+//! make a prune take more than before.
+
+use super::walk::{NodeSet, Roles};
+use super::{ImageGraph, NodeId, RootKind, RootSet};
+use crate::oci::document::Role;
+
+/// What an image is in the store.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// `index.json` names it.
+    Tagged,
+    /// A held index lists it.
+    Member,
+    /// Somebody pinned it.
+    Pinned,
+    /// It signs or describes a held image.
+    Referrer,
+    /// A live lease or a kept container needs it.
+    InUse,
+    /// A tagged image descends from it.
+    Intermediate,
+    /// A tagged image's build used it.
+    Stage,
+    /// Nothing holds it.
+    Dangling,
+}
+
+impl State {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Tagged => "tagged",
+            State::Member => "member",
+            State::Pinned => "pinned",
+            State::Referrer => "referrer",
+            State::InUse => "in use",
+            State::Intermediate => "intermediate",
+            State::Stage => "stage",
+            State::Dangling => "dangling",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What a layer is in the store.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerState {
+    /// An image holds it that isn't dangling: the state is the best of those images'.
+    Held(State),
+    /// Only dangling images hold it.
+    Dangling,
+    /// No manifest holds it.
+    Unreferenced,
+}
+
+impl LayerState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            LayerState::Held(state) => state.word(),
+            LayerState::Dangling => "dangling",
+            LayerState::Unreferenced => "unreferenced",
+        }
+    }
+}
+
+impl std::fmt::Display for LayerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// The ways in which something is held: a set of [`State`]s, empty for what is dangling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holds {
+    bits: u8,
+}
+
+impl Holds {
+    /// None: dangling.
+    pub const NONE: Holds = Holds { bits: 0 };
+
+    /// These ways, and one more.
+    pub const fn with(self, state: State) -> Holds {
+        match state {
+            State::Dangling => self,
+            _ => Holds {
+                bits: self.bits | 1 << state as u8,
+            },
+        }
+    }
+
+    /// Whether this is one of them.
+    pub const fn contains(self, state: State) -> bool {
+        self.bits >> state as u8 & 1 == 1
+    }
+
+    /// Whether all of them are among `others`.
+    pub const fn within(self, others: Holds) -> bool {
+        self.bits & !others.bits == 0
+    }
+
+    /// The first of them.
+    pub fn state(self) -> State {
+        const ORDER: [State; 7] = [
+            State::Tagged,
+            State::Member,
+            State::Pinned,
+            State::Referrer,
+            State::InUse,
+            State::Intermediate,
+            State::Stage,
+        ];
+        ORDER
+            .into_iter()
+            .find(|state| self.contains(*state))
+            .unwrap_or(State::Dangling)
+    }
+}
+
+/// What every node of a graph is, under one set of roots.
+#[derive(Debug, Clone)]
+pub struct Classes {
+    holds: Vec<Holds>,
+}
+
+impl Classes {
+    /// Classifies every document of `graph`.
+    pub fn of(graph: &ImageGraph, roots: &RootSet) -> Classes {
+        let mut classes = Classes {
+            holds: vec![Holds::NONE; graph.len()],
+        };
+        classes.roots(graph, roots);
+        classes.lineage(graph);
+        classes.in_use(graph, roots);
+        classes.referrers(graph);
+        classes
+    }
+
+    /// The ways in which a document is held.
+    pub fn holds(&self, node: NodeId) -> Holds {
+        self.holds[node.index()]
+    }
+
+    /// What an image, or an index, is.
+    pub fn state(&self, node: NodeId) -> State {
+        self.holds(node).state()
+    }
+
+    /// What a layer is.
+    pub fn layer(&self, graph: &ImageGraph, layer: NodeId) -> LayerState {
+        let states = graph
+            .holders(layer)
+            .filter(|(_, role)| matches!(role, Role::Layer | Role::Other))
+            .map(|(manifest, _)| self.state(manifest));
+        match states.min() {
+            None => LayerState::Unreferenced,
+            Some(State::Dangling) => LayerState::Dangling,
+            Some(state) => LayerState::Held(state),
+        }
+    }
+
+    fn add(&mut self, node: NodeId, state: State) -> bool {
+        let holds = &mut self.holds[node.index()];
+        let new = !holds.contains(state);
+        *holds = holds.with(state);
+        new
+    }
+
+    /// Tags and pins, and the members of indexes that have one.
+    fn roots(&mut self, graph: &ImageGraph, roots: &RootSet) {
+        for root in &roots.roots {
+            let state = match root.kind {
+                RootKind::Tag { .. } => State::Tagged,
+                RootKind::Pin => State::Pinned,
+                RootKind::Lease { .. } | RootKind::Container { .. } | RootKind::Grace { .. } => {
+                    continue;
+                }
+            };
+            if self.add(root.node, state) {
+                self.members(graph, root.node);
+            }
+        }
+    }
+
+    /// What a held document points at as a document, other than by `subject`.
+    fn members(&mut self, graph: &ImageGraph, node: NodeId) {
+        let mut pending = vec![node];
+        while let Some(node) = pending.pop() {
+            for (target, role) in graph.links(node) {
+                let follows = matches!(role, Role::Child | Role::Other);
+                if follows && self.add(target, State::Member) {
+                    pending.push(target);
+                }
+            }
+        }
+    }
+
+    /// Intermediates: ancestors of what is held so far. Stages: what any of these used, and the
+    /// ancestors and stages of that.
+    fn lineage(&mut self, graph: &ImageGraph) {
+        let held: Vec<NodeId> = graph
+            .images()
+            .map(|image| image.node())
+            .filter(|node| self.holds(*node) != Holds::NONE)
+            .collect();
+        let intermediates = made_from(graph, held.iter().copied(), false);
+        let used = held
+            .into_iter()
+            .chain(intermediates.iter())
+            .filter_map(|node| graph.image(node))
+            .flat_map(|image| image.stages().collect::<Vec<_>>());
+        let first: Vec<NodeId> = used.filter(|node| graph.image(*node).is_some()).collect();
+        let stages = made_from(graph, first.iter().copied(), true);
+        for node in intermediates.iter() {
+            self.add(node, State::Intermediate);
+        }
+        for node in first.into_iter().chain(stages.iter()) {
+            self.add(node, State::Stage);
+        }
+    }
+
+    /// What live leases and kept containers hold, the members of that, and what it was made from:
+    /// a build that runs shall find the steps that it has taken from the cache the next time too.
+    fn in_use(&mut self, graph: &ImageGraph, roots: &RootSet) {
+        let held: Vec<NodeId> = roots
+            .roots
+            .iter()
+            .filter(|root| {
+                matches!(
+                    root.kind,
+                    RootKind::Lease { .. } | RootKind::Container { .. }
+                )
+            })
+            .map(|root| root.node)
+            .collect();
+        let documents = graph.closure(held, Roles::only(Role::Child));
+        let made = made_from(graph, documents.iter(), true);
+        for node in documents.iter().chain(made.iter()) {
+            self.add(node, State::InUse);
+        }
+    }
+
+    /// What signs or describes a held image, and what signs that.
+    fn referrers(&mut self, graph: &ImageGraph) {
+        let mut pending: Vec<NodeId> = (0..graph.len())
+            .map(NodeId::at)
+            .filter(|node| self.holds(*node) != Holds::NONE)
+            .collect();
+        while let Some(node) = pending.pop() {
+            let sources: Vec<NodeId> = graph
+                .holders(node)
+                .filter(|(_, role)| *role == Role::Subject)
+                .map(|(source, _)| source)
+                .collect();
+            for source in sources {
+                if self.add(source, State::Referrer) {
+                    pending.push(source);
+                }
+            }
+        }
+    }
+}
+
+/// The images that `from` were made from: their ancestors and, where `stages`, what these and
+/// they copied from. Without `from` itself, unless a link leads back to it.
+fn made_from(graph: &ImageGraph, from: impl IntoIterator<Item = NodeId>, stages: bool) -> NodeSet {
+    let mut found = NodeSet::of(graph);
+    let mut pending: Vec<NodeId> = from.into_iter().collect();
+    while let Some(node) = pending.pop() {
+        let Some(image) = graph.image(node) else {
+            continue;
+        };
+        let used = image.stages().filter(|_| stages);
+        for source in image.parent().into_iter().chain(used) {
+            if graph.image(source).is_some() && found.insert(source) {
+                pending.push(source);
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,213 @@
+//! Reading the graph from the catalog, in one read transaction of its own connection: writers are
+//! not held up, and all that is read is of one moment.
+//!
+//! Rows come sorted by the blob's number, and nodes are numbered in that order: a number's node is
+//! found by binary search, and no map is needed. Links to rows that are gone lead nowhere and are
+//! left out: a swept blob's number is never used again.
+
+use hashbrown::HashTable;
+
+use super::links::{Link, Links};
+use super::text::{self, Texts};
+use super::{
+    CONDEMNED, DAMAGED, ImageGraph, Leased, NO_TIME, NONE, NodeId, OURS, PRESENT, Stored,
+    StoredImage, StoredLayer,
+};
+use crate::catalog::blob::{BlobId, BlobRow};
+use crate::catalog::image::{ImageRow, LayerRow};
+use crate::catalog::{Catalog, Millis, Reader, Result, SqlResult};
+use crate::oci::document::Role;
+
+impl ImageGraph {
+    /// Reads the graph as it is now.
+    pub fn load(catalog: &Catalog) -> Result<ImageGraph> {
+        catalog.snapshot(ImageGraph::read)
+    }
+
+    /// Reads the graph within the caller's transaction.
+    pub fn read(reader: &Reader) -> SqlResult<ImageGraph> {
+        let mut graph = ImageGraph::empty();
+        graph.high_water = reader.high_water()?;
+        reader.each_blob(|row| graph.take_blob(row))?;
+        graph.index_digests();
+        graph.read_content(reader)?;
+        reader.each_image(|row| graph.take_image(row))?;
+        graph.read_lineage(reader)?;
+        reader.each_layer(|row| graph.take_layer(row))?;
+        graph.texts.finish();
+        graph.read_roots(reader)?;
+        Ok(graph)
+    }
+
+    fn empty() -> ImageGraph {
+        ImageGraph {
+            nodes: Vec::new(),
+            by_digest: HashTable::new(),
+            out: Links::default(),
+            into: Links::default(),
+            texts: Texts::default(),
+            images: Vec::new(),
+            children: Links::default(),
+            stages: Links::default(),
+            used_by: Links::default(),
+            layers: Vec::new(),
+            tags: Vec::new(),
+            untagged: Vec::new(),
+            pins: Vec::new(),
+            leases: Vec::new(),
+            leased: Vec::new(),
+            snapshots: Vec::new(),
+            containers: Vec::new(),
+            cache: Vec::new(),
+            damage: Vec::new(),
+            high_water: Default::default(),
+        }
+    }
+
+    fn take_blob(&mut self, row: BlobRow) {
+        let node = NodeId::at(self.nodes.len());
+        let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+        let flags = bit(row.present, PRESENT)
+            | bit(row.ours, OURS)
+            | bit(row.damage.is_some(), DAMAGED)
+            | bit(row.condemned.is_some(), CONDEMNED);
+        if let Some(damage) = row.damage {
+            self.damage.push((node, damage));
+        }
+        self.nodes.push(Stored {
+            digest: row.digest,
+            blob: row.id,
+            size: row.size,
+            blocks: u32::try_from(row.allocated / 512).unwrap_or(u32::MAX),
+            seen: seconds(row.first_seen),
+            used: seconds(row.last_used.saturating_add(999)),
+            kind: row.kind,
+            flags,
+        });
+    }
+
+    fn index_digests(&mut self) {
+        self.nodes.shrink_to_fit();
+        let nodes = &self.nodes;
+        let hash = |place: &u32| text::hash(nodes[*place as usize].digest.as_bytes());
+        let mut table = HashTable::with_capacity(nodes.len());
+        for place in 0..nodes.len() as u32 {
+            table.insert_unique(hash(&place), place, hash);
+        }
+        self.by_digest = table;
+    }
+
+    fn read_content(&mut self, reader: &Reader) -> SqlResult<()> {
+        let mut links: Vec<Link> = Vec::with_capacity(self.nodes.len());
+        // The edges of one document come one after another: its node is looked up once.
+        let mut last: Option<(BlobId, Option<NodeId>)> = None;
+        reader.each_edge_after(0, |edge| {
+            let source = match last {
+                Some((blob, node)) if blob == edge.source => node,
+                _ => self.find_blob(edge.source),
+            };
+            last = Some((edge.source, source));
+            if let (Some(source), Some(target)) = (source, self.find_blob(edge.target)) {
+                links.push((source.0, target.0, edge.role));
+            }
+        })?;
+        self.out = Links::forwards(self.nodes.len(), &links);
+        self.into = Links::backwards(self.nodes.len(), &links);
+        Ok(())
+    }
+
+    fn take_image(&mut self, row: ImageRow) {
+        let (Some(node), Some(config)) = (self.find_blob(row.manifest), self.find_blob(row.config))
+        else {
+            return;
+        };
+        let stored = &self.nodes[node.index()];
+        // A condemned image is none any more; one that vanished can't be shown as if it were there.
+        if stored.flags & (PRESENT | CONDEMNED) != PRESENT {
+            return;
+        }
+        let parent = row.parent.and_then(|parent| self.find_blob(parent));
+        self.images.push(StoredImage {
+            node: node.0,
+            config: config.0,
+            parent: parent.map_or(NONE, |parent| parent.0),
+            step: self.texts.put_some(row.step.as_deref()),
+            platform: self.texts.put(&row.platform),
+            labels: self.texts.put(&row.labels),
+            created: row.created.unwrap_or(NO_TIME),
+            size: row.size,
+            first_seen: row.first_seen,
+            last_used: row.last_used,
+        });
+    }
+
+    fn read_lineage(&mut self, reader: &Reader) -> SqlResult<()> {
+        let place_of = |node: NodeId| self.image(node).map(|image| image.place() as u32);
+        let mut children: Vec<Link> = Vec::new();
+        for image in self.images() {
+            if let Some(parent) = image.parent().and_then(place_of) {
+                children.push((parent, image.place() as u32, Role::Other));
+            }
+        }
+        let mut stages: Vec<Link> = Vec::new();
+        reader.each_stage_link(|image, stage| {
+            let place = self.find_blob(image).and_then(place_of);
+            if let (Some(place), Some(stage)) = (place, self.find_blob(stage)) {
+                stages.push((place, stage.0, Role::Other));
+            }
+        })?;
+        self.children = Links::forwards(self.images.len(), &children);
+        self.stages = Links::forwards(self.images.len(), &stages);
+        self.used_by = Links::backwards(self.nodes.len(), &stages);
+        Ok(())
+    }
+
+    fn take_layer(&mut self, row: LayerRow) {
+        let Some(node) = self.find_blob(row.blob) else {
+            return;
+        };
+        self.layers.push(StoredLayer {
+            node: node.0,
+            created_by: self.texts.put_some(row.created_by.as_deref()),
+            unpacked: row.unpacked.unwrap_or(u64::MAX),
+            diff_id: row.diff_id,
+        });
+    }
+
+    fn read_roots(&mut self, reader: &Reader) -> SqlResult<()> {
+        for entry in reader.index_entries()? {
+            match (self.find_blob(entry.blob), entry.name) {
+                (Some(node), Some(name)) => self.tags.push((name, node)),
+                (Some(node), None) => self.untagged.push(node),
+                (None, _) => {}
+            }
+        }
+        let pins = reader.pins_after(0)?;
+        self.pins = pins.into_iter().filter_map(|b| self.find_blob(b)).collect();
+        self.leases = reader.leases()?;
+        self.leased = reader
+            .lease_pins_after(0)?
+            .into_iter()
+            .map(|pin| Leased {
+                node: pin.blob.and_then(|blob| self.find_blob(blob)),
+                lease: pin.lease,
+                snapshot: pin.snapshot,
+            })
+            .collect();
+        self.snapshots = reader.snapshots()?;
+        self.containers = reader.containers()?;
+        let cache = reader.cache_records()?;
+        self.cache = cache
+            .into_iter()
+            .map(|record| {
+                let node = self.find_blob(record.image);
+                (record, node)
+            })
+            .collect();
+        Ok(())
+    }
+}
+
+fn seconds(millis: Millis) -> u32 {
+    u32::try_from(millis.div_euclid(1000).max(0)).unwrap_or(u32::MAX)
+}

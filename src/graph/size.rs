@@ -1,0 +1,79 @@
+//! How many bytes an image has, and how many of them are its own.
+//!
+//! Blobs are counted once an image, however often it holds them, and only those that are there.
+//! All sizes are allocated bytes beside plain ones: the former are what a disk gives back.
+
+use super::{ImageGraph, NodeId, NodeSet, Roles};
+use crate::oci::document::Role;
+
+/// Bytes, plain and as the disk counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Bytes {
+    /// As `ls -l` says.
+    pub size: u64,
+    /// As `du` says.
+    pub allocated: u64,
+}
+
+/// The bytes of one image: its manifest, config and layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ImageBytes {
+    /// What no other image holds.
+    pub own: Bytes,
+    /// What others hold too.
+    pub shared: Bytes,
+    /// Both.
+    pub total: Bytes,
+}
+
+impl std::ops::AddAssign for Bytes {
+    fn add_assign(&mut self, other: Bytes) {
+        self.size += other.size;
+        self.allocated += other.allocated;
+    }
+}
+
+impl ImageGraph {
+    /// The bytes of an image, or of an index with all its members.
+    ///
+    /// An intermediate image holds the layers of what was made from it too, so that these count
+    /// as shared; what the removal of an image frees is for `gc::plan_removal` to say.
+    pub fn bytes_of(&self, node: NodeId) -> ImageBytes {
+        let members = self.closure([node], Roles::RUN);
+        let mut bytes = ImageBytes::default();
+        for member in members.iter() {
+            let foreign = |(holder, role): (NodeId, Role)| {
+                matches!(role, Role::Config | Role::Layer | Role::Other)
+                    && !members.contains(holder)
+            };
+            let counted = self.bytes_at(member);
+            bytes.total += counted;
+            if self.holders(member).any(foreign) {
+                bytes.shared += counted;
+            } else {
+                bytes.own += counted;
+            }
+        }
+        bytes
+    }
+
+    /// The bytes of a set of blobs.
+    pub fn bytes_in(&self, set: &NodeSet) -> Bytes {
+        let mut bytes = Bytes::default();
+        for node in set.iter() {
+            bytes += self.bytes_at(node);
+        }
+        bytes
+    }
+
+    fn bytes_at(&self, node: NodeId) -> Bytes {
+        let node = self.node(node);
+        if !node.present {
+            return Bytes::default();
+        }
+        Bytes {
+            size: node.size,
+            allocated: node.allocated,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Why a node is kept: every path from a root to it, the shortest first.
+//!
+//! ```text
+//! tag app:latest ─▶ manifest 1f0c… ─layer▶ layer 9a3d…
+//! tag app:latest ─▶ manifest 1f0c… ─parent▶ manifest 77b1… ─layer▶ layer 9a3d…
+//! ```
+//! A path visits no node twice. There may be exponentially many; the search is breadth first and
+//! backwards, from the node to roots, so the shortest come out first and the rest is counted only
+//! as "more".
+
+use hashbrown::HashMap;
+
+use super::{ImageGraph, NodeId, RootKind, RootSet};
+use crate::oci::document::Role;
+
+/// How one hop of a path leads on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkKind {
+    /// An index's member.
+    Child,
+    /// A manifest's config.
+    Config,
+    /// A manifest's layer.
+    Layer,
+    /// What a referrer is about.
+    Subject,
+    /// A descriptor in a document of unknown kind.
+    Other,
+    /// Backwards along `subject`: what signs or describes the image.
+    Referrer,
+    /// The image that the step started from.
+    Parent,
+    /// An image that the step copied from or mounted.
+    Stage,
+}
+
+/// One hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// How.
+    pub link: LinkKind,
+    /// To what.
+    pub node: NodeId,
+}
+
+/// One path from a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// Why its beginning is kept.
+    pub root: RootKind,
+    /// Its beginning.
+    pub from: NodeId,
+    /// From there to the node that was asked for; empty where that is the root itself.
+    pub hops: Vec<Hop>,
+}
+
+/// What keeps a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// The shortest paths, the shortest first. Empty: nothing keeps it.
+    pub paths: Vec<Path>,
+    /// How many more were found; of very many, the search leaves the longest uncounted.
+    pub more: usize,
+}
+
+/// How many steps a search takes before it gives up looking for more paths.
+const EFFORT: usize = 50_000;
+
+/// A node on the way back from the one that was asked for.
+struct Step {
+    node: NodeId,
+    /// How it leads on, and to which step; `None` for the node that was asked for.
+    onward: Option<(LinkKind, usize)>,
+}
+
+impl ImageGraph {
+    /// Every path from a root to `node`: the `limit` shortest of them.
+    pub fn why(&self, roots: &RootSet, node: NodeId, limit: usize) -> Paths {
+        let mut kinds: HashMap<NodeId, Vec<&RootKind>> = HashMap::new();
+        for root in &roots.roots {
+            kinds.entry(root.node).or_default().push(&root.kind);
+        }
+        let mut found = Paths::default();
+        let mut steps = vec![Step { node, onward: None }];
+        let mut place = 0;
+        while place < steps.len() && place < EFFORT {
+            let here = steps[place].node;
+            for kind in kinds.get(&here).into_iter().flatten() {
+                if found.paths.len() < limit {
+                    found.paths.push(path(&steps, place, (*kind).clone()));
+                } else {
+                    found.more += 1;
+                }
+            }
+            for (link, before) in self.keepers(here) {
+                if !visits(&steps, place, before) {
+                    steps.push(Step {
+                        node: before,
+                        onward: Some((link, place)),
+                    });
+                }
+            }
+            place += 1;
+        }
+        found
+    }
+
+    /// What keeps a node directly, and how.
+    fn keepers(&self, node: NodeId) -> Vec<(LinkKind, NodeId)> {
+        let mut keepers: Vec<(LinkKind, NodeId)> = self
+            .holders(node)
+            .map(|(holder, role)| (LinkKind::from(role), holder))
+            .collect();
+        // The same layer may stand in a manifest twice: that is one way.
+        keepers.dedup();
+        let subjects = self.links(node).filter(|(_, role)| *role == Role::Subject);
+        keepers.extend(subjects.map(|(subject, _)| (LinkKind::Referrer, subject)));
+        if let Some(image) = self.image(node) {
+            keepers.extend(image.children().map(|c| (LinkKind::Parent, c.node())));
+            keepers.extend(image.used_by().map(|c| (LinkKind::Stage, c.node())));
+        }
+        keepers
+    }
+}
+
+impl From<Role> for LinkKind {
+    fn from(role: Role) -> LinkKind {
+        match role {
+            Role::Child => LinkKind::Child,
+            Role::Config => LinkKind::Config,
+            Role::Layer => LinkKind::Layer,
+            Role::Subject => LinkKind::Subject,
+            Role::Other => LinkKind::Other,
+        }
+    }
+}
+
+/// Whether the way on from `place` passes `node`.
+fn visits(steps: &[Step], mut place: usize, node: NodeId) -> bool {
+    loop {
+        if steps[place].node == node {
+            return true;
+        }
+        match steps[place].onward {
+            Some((_, next)) => place = next,
+            None => return false,
+        }
+    }
+}
+
+fn path(steps: &[Step], mut place: usize, root: RootKind) -> Path {
+    let from = steps[place].node;
+    let mut hops = Vec::new();
+    while let Some((link, next)) = steps[place].onward {
+        hops.push(Hop {
+            link,
+            node: steps[next].node,
+        });
+        place = next;
+    }
+    Path { root, from, hops }
+}
