@@ -21,9 +21,6 @@ RUN mkdir out && cp -a data out/ && ln -s ../../etc/passwd out/link && ln out/da
     && mkdir -m 1777 out/sticky && mkdir -m 2750 out/setgid && touch "out/with space" \
     && printf 'x%.0s' $(seq 1 150) | xargs -I {} touch out/long-{}
 RUN rm -rf /usr/sbin && mkdir /usr/sbin && touch /usr/sbin/fresh && rm /bin/yes
-RUN <<END
-echo "heredoc $0" > /work/heredoc
-END
 
 FROM files AS changes
 RUN chmod 700 /work && rm -r /work/deep/data && echo again > /work/deep/data
