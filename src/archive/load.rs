@@ -75,8 +75,6 @@ pub(super) struct Root {
     pub called: Option<String>,
     pub images: Vec<LoadedImage>,
     pub absent: Vec<String>,
-    /// Cache keys that its manifests claim.
-    pub keys: Vec<Digest>,
 }
 
 impl Root {
@@ -88,7 +86,6 @@ impl Root {
             called: None,
             images: Vec::new(),
             absent: Vec::new(),
-            keys: Vec::new(),
         }
     }
 }
@@ -124,7 +121,7 @@ pub fn load_path(lease: &Lease, path: &Path, options: &LoadOptions) -> Result<Ve
 
 /// Loads the archive `source`, which may be a pipe: docker-archive or oci-archive, plain or
 /// compressed.
-pub fn load(lease: &Lease, source: impl Read, options: &LoadOptions) -> Result<Vec<Loaded>> {
+pub fn load(lease: &Lease, source: impl Read + Send, options: &LoadOptions) -> Result<Vec<Loaded>> {
     let mut members = Members::read(lease, source, options.compression)?;
     let listed = match &members.manifest {
         Some(bytes) => Some(docker::listed(bytes)?),
@@ -192,7 +189,7 @@ fn publish(
         lease.publish_blob(ingest, &digest, size, item.kind, &item.media_type)?;
     }
     for root in &verified.roots {
-        lease.take_in(&root.entry.descriptor, &root.keys)?;
+        lease.take_in(&root.entry.descriptor)?;
     }
     lease.enter(&entries(&verified.roots))?;
     Ok(verified.roots.into_iter().map(loaded).collect())
