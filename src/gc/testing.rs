@@ -316,11 +316,19 @@ impl Store {
         let graph = ImageGraph::load(&self.catalog).unwrap();
         let condemned = graph.nodes().find(|node| node.present && node.condemned);
         assert_eq!(condemned, None);
-        for node in graph.nodes().filter(|node| node.present) {
-            for (target, role) in graph.links(node.node) {
-                let target = graph.node(target);
-                let there = self.has(&target.digest);
-                assert!(there, "{} lost its {role:?} {}", node.digest, target.digest);
+        // The documents themselves are asked, not the catalog: it might have forgotten a link.
+        for node in graph.nodes().filter(|node| {
+            node.present && matches!(node.kind, BlobKind::Index | BlobKind::Manifest)
+        }) {
+            let bytes = self.layout.blobs().read(&node.digest, 1 << 20).unwrap();
+            for link in document::parse(&bytes, "").unwrap().links() {
+                let target = link.target.digest;
+                assert!(
+                    self.has(&target),
+                    "{} lost its {:?} {target}",
+                    node.digest,
+                    link.role
+                );
             }
         }
         for (name, node) in graph.tags() {
