@@ -114,7 +114,8 @@ pub fn take_document(
     Ok(id)
 }
 
-fn kind_of(media_type: &str) -> BlobKind {
+/// What a descriptor's media type says that a blob is.
+pub fn kind_of(media_type: &str) -> BlobKind {
     if media::is_index(media_type) {
         BlobKind::Index
     } else if media::is_manifest(media_type) {

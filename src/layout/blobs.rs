@@ -306,6 +306,11 @@ impl Ingest {
         Ok(fs::metadata(&self.path).at("stat", &self.path)?.len())
     }
 
+    /// Ends the writing, so that whoever has many of them waiting holds no descriptor for each.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+
     fn keep(mut self) -> PathBuf {
         self.file = None;
         std::mem::take(&mut self.path)
@@ -314,10 +319,10 @@ impl Ingest {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file
-            .as_mut()
-            .expect("open until published")
-            .write(bytes)
+        match &mut self.file {
+            Some(file) => file.write(bytes),
+            None => Err(io::Error::other("this blob's writing has ended")),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -369,6 +374,18 @@ mod tests {
         let (dir, blobs) = blobs();
         drop(blobs.ingest("one").unwrap());
         assert_eq!(fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_closed_ingest_takes_no_more_and_can_be_published() {
+        let (_dir, blobs) = blobs();
+        let mut ingest = blobs.ingest("one").unwrap();
+        ingest.write_all(b"hello").unwrap();
+        ingest.close();
+        assert!(ingest.write_all(b"more").is_err());
+        let digest = Digest::of(b"hello");
+        blobs.publish(ingest, &digest).unwrap();
+        assert_eq!(blobs.read(&digest, 10).unwrap(), b"hello");
     }
 
     #[test]

@@ -74,6 +74,44 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An entry for a document, with nothing said about it.
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Entry {
+        let raw = json!({
+            "mediaType": media_type,
+            "digest": digest.to_string(),
+            "size": size,
+        });
+        let descriptor = Descriptor::deserialize(&raw).expect("made from a typed digest and size");
+        Entry { descriptor, raw }
+    }
+
+    /// The same entry under another name, or none; what else is said of it stays.
+    fn called(&self, name: Option<&str>) -> Entry {
+        let mut entry = self.clone();
+        let mut annotations = match entry.raw.get("annotations") {
+            Some(Value::Object(annotations)) => annotations.clone(),
+            _ => Map::new(),
+        };
+        annotations.shift_remove(REF_NAME);
+        annotations.shift_remove(CONTAINERD_NAME);
+        if let Some(name) = name {
+            annotations.insert(REF_NAME.to_owned(), name.into());
+            if let Ok(reference) = name.parse::<Reference>() {
+                annotations.insert(CONTAINERD_NAME.to_owned(), reference.full().into());
+            }
+        }
+        if let Value::Object(members) = &mut entry.raw {
+            if annotations.is_empty() {
+                members.shift_remove("annotations");
+            } else {
+                members.insert("annotations".to_owned(), annotations.into());
+            }
+        }
+        entry.descriptor =
+            Descriptor::deserialize(&entry.raw).expect("was a descriptor before it was named");
+        entry
+    }
+
     /// The tag: `org.opencontainers.image.ref.name`, whatever its shape.
     pub fn name(&self) -> Option<&str> {
         self.descriptor.annotation(REF_NAME)
@@ -109,7 +147,8 @@ impl Index {
         })
     }
 
-    fn parse(bytes: &[u8]) -> std::result::Result<Index, String> {
+    /// Reads an index; the error says what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Index, String> {
         let document: Map<String, Value> =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if document.get("schemaVersion").and_then(Value::as_u64) != Some(2) {
@@ -148,23 +187,24 @@ impl Index {
         digest: Digest,
         size: u64,
     ) -> Option<Digest> {
+        self.enter(Some(name), &Entry::new(media_type, digest, size))
+    }
+
+    /// Takes in an entry of another index under `name`, or under none, with its platform and
+    /// annotations. Returns the digest that had the name before.
+    pub fn enter(&mut self, name: Option<&str>, entry: &Entry) -> Option<Digest> {
+        let digest = entry.descriptor.digest;
+        let Some(name) = name else {
+            if !self.entries.iter().any(|e| e.descriptor.digest == digest) {
+                self.entries.push(entry.called(None));
+            }
+            return None;
+        };
         let before = self.untag(name);
         // An untagged entry for the same image has done its work once a name holds it.
         self.entries
             .retain(|e| e.name().is_some() || e.descriptor.digest != digest);
-        let mut annotations = Map::new();
-        annotations.insert(REF_NAME.to_owned(), name.into());
-        if let Ok(reference) = name.parse::<Reference>() {
-            annotations.insert(CONTAINERD_NAME.to_owned(), reference.full().into());
-        }
-        let raw = json!({
-            "mediaType": media_type,
-            "digest": digest.to_string(),
-            "size": size,
-            "annotations": annotations,
-        });
-        let descriptor = Descriptor::deserialize(&raw).expect("made from a typed digest and size");
-        self.entries.push(Entry { descriptor, raw });
+        self.entries.push(entry.called(Some(name)));
         before
     }
 
@@ -230,6 +270,28 @@ mod tests {
         assert_eq!(index.entries().len(), 1);
         assert_eq!(index.untag("app:latest"), Some(b));
         assert!(index.entries().is_empty());
+    }
+
+    #[test]
+    fn an_entry_of_another_index_keeps_what_it_says_under_its_new_name() {
+        let digest = Digest::of(b"a");
+        let text = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{}","digest":"{digest}","size":1,"platform":{{"os":"linux","architecture":"arm64"}},"annotations":{{"{REF_NAME}":"latest","theirs":"1"}}}}]}}"#,
+            media::MANIFEST
+        );
+        let theirs = Index::parse(text.as_bytes()).unwrap();
+        let entry = &theirs.entries()[0];
+        let mut index = Index::empty();
+        assert_eq!(index.enter(None, entry), None);
+        assert_eq!(index.entries()[0].name(), None);
+        index.enter(Some("app:latest"), entry);
+        index.enter(None, entry);
+        let [ours] = index.entries() else {
+            panic!("one entry, named: {:?}", index.entries())
+        };
+        assert_eq!(ours.name(), Some("app:latest"));
+        assert_eq!(ours.descriptor.annotation("theirs"), Some("1"));
+        assert!(ours.descriptor.platform.is_some());
     }
 
     #[test]

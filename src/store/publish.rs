@@ -133,12 +133,40 @@ impl Lease<'_> {
         Ok(ingest)
     }
 
+    /// Takes in what a document says that this lease has published verbatim, and all that it
+    /// reaches.
+    ///
+    /// `keys` are the cache keys that the documents claim. Whoever made them elsewhere can claim
+    /// anything, so none becomes a cache record that isn't one already.
+    pub fn take_in(&self, root: &document::Descriptor, keys: &[Digest]) -> Result<()> {
+        let store = self.store();
+        let now = store.now();
+        store.write(|tx| {
+            let mut claimed = Vec::new();
+            for key in keys {
+                if tx.cached_image(key)?.is_none() {
+                    claimed.push(key);
+                }
+            }
+            sync::take_document(tx, store.layout(), root, now).map_err(convert)?;
+            for key in claimed {
+                tx.forget_cache_record(key)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Makes an image of layers that are in the store: writes its config and its manifest, and
     /// offers it to the cache.
     pub fn publish_image(&self, new: &NewImage) -> Result<Image> {
         let config = new.config.to_bytes();
         let config_digest = Digest::of(&config);
-        let manifest = manifest_bytes(&config_digest, config.len() as u64, new);
+        let manifest = manifest_bytes(
+            &config_digest,
+            config.len() as u64,
+            new.layers,
+            &new.annotations,
+        );
         let digest = Digest::of(&manifest);
         let config_file = self.write_ingest(&config)?;
         let manifest_file = self.write_ingest(&manifest)?;
@@ -248,7 +276,13 @@ fn allocated(ingest: &Ingest) -> Result<u64> {
     Ok(crate::fsutil::allocated(&metadata).max(metadata.len().next_multiple_of(4096)))
 }
 
-fn manifest_bytes(config: &Digest, config_size: u64, new: &NewImage) -> Vec<u8> {
+/// The manifest of a config and layers; the same ones always give the same bytes.
+pub fn manifest_bytes(
+    config: &Digest,
+    config_size: u64,
+    layers: &[LayerBlob],
+    annotations: &BTreeMap<String, String>,
+) -> Vec<u8> {
     let descriptor = |media_type: &str, digest: &Digest, size: u64| {
         let digest = digest
             .to_string()
@@ -256,8 +290,7 @@ fn manifest_bytes(config: &Digest, config_size: u64, new: &NewImage) -> Vec<u8> 
             .expect("a sha256 digest");
         Descriptor::new(MediaType::from(media_type), size, digest)
     };
-    let layers: Vec<Descriptor> = new
-        .layers
+    let layers: Vec<Descriptor> = layers
         .iter()
         .map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size))
         .collect();
@@ -271,8 +304,8 @@ fn manifest_bytes(config: &Digest, config_size: u64, new: &NewImage) -> Vec<u8> 
     // The specification's type keeps annotations in a hash map, whose order changes from run to
     // run; the same image must have the same digest, so they are added in order.
     let mut value = serde_json::to_value(&manifest).expect("a manifest serialises");
-    if !new.annotations.is_empty() {
-        value["annotations"] = serde_json::json!(new.annotations);
+    if !annotations.is_empty() {
+        value["annotations"] = serde_json::json!(annotations);
     }
     serde_json::to_vec(&value).expect("a manifest serialises")
 }

@@ -8,7 +8,7 @@
 use super::{Error, Lease, Result, Store};
 use crate::catalog::journal::JournalEntry;
 use crate::catalog::{BlobRow, WriteError, sync};
-use crate::layout::Index;
+use crate::layout::{Entry, Index};
 use crate::oci::{Digest, Reference};
 
 /// From how many files on one syncfs is cheaper than an fsync each.
@@ -126,6 +126,38 @@ impl Lease<'_> {
     /// Points tags (in their stored form, see [`Store::tag_name`]) at a manifest or an index that
     /// this lease has pinned.
     pub fn tag(&self, names: &[String], digest: &Digest) -> Result<()> {
+        let row = self.pin_root(digest)?;
+        let media_type = self.store().media_type_of(&row)?;
+        let entry = Entry::new(&media_type, *digest, row.size);
+        let entries: Vec<_> = names
+            .iter()
+            .map(|name| (Some(name.clone()), entry.clone()))
+            .collect();
+        self.enter(&entries)
+    }
+
+    /// Takes entries of another index into ours, each under its new name or none, all at once.
+    /// What they point at is in the store, and pinned by this lease.
+    pub fn enter(&self, entries: &[(Option<String>, Entry)]) -> Result<()> {
+        let store = self.store();
+        for (_, entry) in entries {
+            self.pin_root(&entry.descriptor.digest)?;
+            store.make_durable(&entry.descriptor.digest)?;
+        }
+        let names: Vec<String> = entries
+            .iter()
+            .filter_map(|(name, _)| name.clone())
+            .collect();
+        store.change_index("tag", &names, |index| {
+            for (name, entry) in entries {
+                index.enter(name.as_deref(), entry);
+            }
+            Ok(())
+        })
+    }
+
+    /// Pins a document that is about to be named.
+    fn pin_root(&self, digest: &Digest) -> Result<BlobRow> {
         let store = self.store();
         let Some(row) = store
             .catalog()
@@ -140,14 +172,7 @@ impl Lease<'_> {
             tx.touch_image(row.id, now)?;
             Ok(())
         })?;
-        store.make_durable(digest)?;
-        let media_type = store.media_type_of(&row)?;
-        store.change_index("tag", names, |index| {
-            for name in names {
-                index.tag(name, &media_type, *digest, row.size);
-            }
-            Ok(())
-        })
+        Ok(row)
     }
 }
 
