@@ -17,6 +17,7 @@ use crate::graph::{Classes, ImageGraph, Node, NodeId, NodeSet, RootKind, RootSet
 use crate::layout::Layout;
 use crate::oci::Digest;
 
+use super::Result;
 use super::debris::{self, CONTAINERS, Debris, SNAPSHOTS};
 use super::disk::{self, BlobFacts, Tally};
 use super::mark::{Reachable, mark};
@@ -24,7 +25,6 @@ use super::plan::{Item, ItemKind, Plan, Reason, Untag};
 use super::policy::Policy;
 use super::roots::{self, LeaseFiles};
 use super::select::{self, Limits, Selection};
-use super::Result;
 
 /// What is asked for besides the policy.
 #[derive(Debug, Default)]
@@ -111,7 +111,13 @@ impl Ground<'_> {
 
     /// Containers that failed steps left, and that stay, keep what they stand on.
     fn keep_containers(&self, roots: &mut RootSet) {
-        for container in self.graph.containers() {
+        // Those that died while they ran are debris, and keep nothing.
+        let left = self
+            .graph
+            .containers()
+            .iter()
+            .filter(|c| c.status.is_some());
+        for container in left {
             let image = container.image.and_then(|blob| self.graph.find_blob(blob));
             let goes = self.container_reason(container, roots).is_some();
             if let (Some(node), false) = (image, goes) {
@@ -126,7 +132,8 @@ impl Ground<'_> {
         container: &crate::catalog::builds::ContainerRow,
         roots: &RootSet,
     ) -> Option<Reason> {
-        if roots.live.contains(&container.lease) || !self.saved_has(ItemKind::Container, &container.id)
+        if roots.live.contains(&container.lease)
+            || !self.saved_has(ItemKind::Container, &container.id)
         {
             return None;
         }
@@ -134,7 +141,10 @@ impl Ground<'_> {
         if restricted {
             return None;
         }
-        let late = self.policy.until.is_some_and(|until| container.created >= until);
+        let late = self
+            .policy
+            .until
+            .is_some_and(|until| container.created >= until);
         match container.status {
             None if self.is_general() || self.request.saved.is_some() => Some(Reason::DeadBuild),
             Some(_) if self.policy.scope.containers && !late => Some(Reason::FailedStep),
@@ -146,6 +156,7 @@ impl Ground<'_> {
     fn judge(&self, mut roots: RootSet, notes: &mut Vec<String>) -> Result<Verdict> {
         let mut limits = Limits {
             only: self.request.only.clone(),
+            named: self.request.named.clone(),
             spared: Vec::new(),
         };
         let mut verdict = self.judge_once(&roots, &limits)?;
@@ -320,7 +331,10 @@ impl Ground<'_> {
         let mut waiting: HashMap<NodeId, usize> = HashMap::new();
         let mut ready = Vec::new();
         for image in images.iter().rev() {
-            let children = image.children().filter(|c| doomed.contains(c.node())).count();
+            let children = image
+                .children()
+                .filter(|c| doomed.contains(c.node()))
+                .count();
             match children {
                 0 => ready.push(image.node()),
                 children => drop(waiting.insert(image.node(), children)),
@@ -332,13 +346,13 @@ impl Ground<'_> {
         while let Some(node) = ready.pop() {
             order.push(node);
             let parent = self.graph.image(node).and_then(|image| image.parent());
-            if let Some(parent) = parent {
-                if let Some(children) = waiting.get_mut(&parent) {
-                    *children -= 1;
-                    if *children == 0 {
-                        waiting.remove(&parent);
-                        ready.push(parent);
-                    }
+            if let Some(parent) = parent
+                && let Some(children) = waiting.get_mut(&parent)
+            {
+                *children -= 1;
+                if *children == 0 {
+                    waiting.remove(&parent);
+                    ready.push(parent);
                 }
             }
         }
@@ -358,14 +372,21 @@ impl Ground<'_> {
         }
         let goes = |node| verdict.selection.go.contains(node);
         let images = || self.graph.images();
-        let kept = self.graph.chains(images().filter(|image| !goes(image.node())));
-        let gone = self.graph.chains(images().filter(|image| goes(image.node())));
+        let kept = self
+            .graph
+            .chains(images().filter(|image| !goes(image.node())));
+        let gone = self
+            .graph
+            .chains(images().filter(|image| goes(image.node())));
         let roots = verdict.reachable.roots();
         for snapshot in self.graph.snapshots() {
             let restricted = self.request.only.is_some() && self.request.saved.is_none();
-            let late = self.policy.until.is_some_and(|until| snapshot.last_used >= until);
-            let orphan = !kept.contains(&snapshot.chain)
-                && (!restricted || gone.contains(&snapshot.chain));
+            let late = self
+                .policy
+                .until
+                .is_some_and(|until| snapshot.last_used >= until);
+            let orphan =
+                !kept.contains(&snapshot.chain) && (!restricted || gone.contains(&snapshot.chain));
             let reason = match () {
                 () if roots.snapshots.contains(&snapshot.id) => continue,
                 () if snapshot.condemned.is_some() => Reason::Unfinished,
@@ -374,7 +395,9 @@ impl Ground<'_> {
                 () if orphan && scope.takes_images() => Reason::NoImage,
                 () => continue,
             };
-            let path = Path::new("rstore").join(SNAPSHOTS).join(&snapshot.directory);
+            let path = Path::new("rstore")
+                .join(SNAPSHOTS)
+                .join(&snapshot.directory);
             if !self.saved_has(ItemKind::Snapshot, &path.to_string_lossy()) {
                 continue;
             }
@@ -414,10 +437,15 @@ impl Ground<'_> {
             if restricted || image.is_some_and(|node| verdict.doomed.contains(node)) {
                 continue;
             }
-            let late = self.policy.until.is_some_and(|until| record.last_used >= until);
+            let late = self
+                .policy
+                .until
+                .is_some_and(|until| record.last_used >= until);
             let broken = image.is_none_or(|node| !self.graph.node(node).present);
             let reason = match () {
-                () if broken && self.is_general() => Reason::NoImage,
+                () if broken && (self.is_general() || self.request.saved.is_some()) => {
+                    Reason::NoImage
+                }
                 () if scope.cache && !late => Reason::Derived,
                 () => continue,
             };

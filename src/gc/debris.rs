@@ -103,12 +103,7 @@ pub fn list(graph: &ImageGraph, layout: &Layout) -> Result<Vec<Debris>> {
 }
 
 /// Whether something that was listed before `roots` were collected may go now.
-pub fn may_go(
-    debris: &Debris,
-    roots: &RootSet,
-    grace: Millis,
-    now: Millis,
-) -> bool {
+pub fn may_go(debris: &Debris, roots: &RootSet, grace: Millis, now: Millis) -> bool {
     let name = debris.path.file_name().unwrap_or_default();
     let name = name.to_string_lossy();
     match debris.kind {
@@ -126,11 +121,15 @@ pub fn may_go(
 pub fn tombstones(layout: &Layout) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for directory in [SNAPSHOTS, CONTAINERS, CACHE_MOUNTS] {
-        each(layout.root(), &Path::new("rstore").join(directory), |entry| {
-            if entry.name.starts_with(TOMBSTONE) {
-                found.push(entry.path);
-            }
-        })?;
+        each(
+            layout.root(),
+            &Path::new("rstore").join(directory),
+            |entry| {
+                if entry.name.starts_with(TOMBSTONE) {
+                    found.push(entry.path);
+                }
+            },
+        )?;
     }
     Ok(found)
 }

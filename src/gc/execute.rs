@@ -49,7 +49,10 @@ pub(super) fn execute(
         let whole = condemning.run(catalog, &mut report, &mut || on_progress(&progress))?;
         report.rescued += condemning.rescued;
         report.stopped = !whole;
-        let records = plan.items.iter().filter(|i| i.kind == ItemKind::CacheRecord);
+        let records = plan
+            .items
+            .iter()
+            .filter(|i| i.kind == ItemKind::CacheRecord);
         records.for_each(|item| report.removed.count(item.kind, item.freed));
         progress.items = report.removed.items;
         let mut sweep = Sweep {

@@ -72,11 +72,7 @@ impl Reachable {
 }
 
 /// Marks what is reachable from `roots`, which must all be readable, and from `kept`.
-pub fn mark(
-    graph: &ImageGraph,
-    roots: &RootSet,
-    kept: &NodeSet,
-) -> Result<Reachable, Unreadable> {
+pub fn mark(graph: &ImageGraph, roots: &RootSet, kept: &NodeSet) -> Result<Reachable, Unreadable> {
     let mut set = NodeSet::of(graph);
     for root in &roots.roots {
         let node = graph.node(root.node);
@@ -103,7 +99,12 @@ pub(super) fn extend(
     set: &mut NodeSet,
     nodes: impl IntoIterator<Item = NodeId>,
 ) {
-    let Ok(()) = spread(graph, set, nodes, |_| Ok::<(), std::convert::Infallible>(()));
+    let Ok(()) = spread(
+        graph,
+        set,
+        nodes,
+        |_| Ok::<(), std::convert::Infallible>(()),
+    );
 }
 
 /// Adds to `set` what `nodes` reach by content links and, backwards, by subjects. `look` sees
@@ -169,5 +170,75 @@ fn unreadable(graph: &ImageGraph, roots: &RootSet, node: Node, why: &str) -> Unr
         digest: node.digest,
         by,
         why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::sample::Letters;
+
+    fn reached(text: &str) -> String {
+        let letters = Letters::new(text);
+        let none = NodeSet::of(&letters.graph);
+        let reachable = mark(&letters.graph, &letters.roots(), &none).unwrap();
+        letters.names(reachable.set())
+    }
+
+    fn refused(text: &str) -> Unreadable {
+        let letters = Letters::new(text);
+        let none = NodeSet::of(&letters.graph);
+        mark(&letters.graph, &letters.roots(), &none).unwrap_err()
+    }
+
+    #[test]
+    fn what_a_tag_or_a_pin_reaches_is_reachable_and_nothing_else() {
+        assert_eq!(reached("A->a,s B->b,s C->c +A *C"), "ACacs");
+    }
+
+    #[test]
+    fn an_index_that_names_itself_ends() {
+        assert_eq!(reached("X->X,A Y->X A->a B->b +X"), "AXa");
+    }
+
+    #[test]
+    fn nested_indexes_are_followed() {
+        assert_eq!(reached("X->Y Y->Z Z->A A->a B->b +X"), "AXYZa");
+    }
+
+    #[test]
+    fn signatures_of_live_images_and_signatures_of_signatures_live() {
+        assert_eq!(
+            reached("A->a S=>A T=>S B->b U->B R=>B +A"),
+            "AST a".replace(' ', "")
+        );
+    }
+
+    #[test]
+    fn what_a_live_signature_is_about_lives() {
+        assert_eq!(reached("A->a S=>A +S"), "ASa");
+    }
+
+    #[test]
+    fn a_reachable_document_that_cannot_be_read_stops_the_marking() {
+        let error = refused("X->A,B A->a B->b +X !B");
+        assert_eq!(error.digest, Digest::of(b"B"));
+        assert_eq!(error.by.as_deref(), Some("X"));
+        assert!(error.to_string().contains("fsck --repair"), "{error}");
+    }
+
+    #[test]
+    fn an_unreadable_document_that_nothing_needs_stops_nothing() {
+        assert_eq!(reached("A->a B->b +A !B"), "Aa");
+    }
+
+    #[test]
+    fn a_tag_on_what_is_missing_stops_the_marking() {
+        assert_eq!(refused("A->a B->b +A +B ?B").digest, Digest::of(b"B"));
+    }
+
+    #[test]
+    fn a_missing_member_of_an_index_and_a_missing_layer_are_no_error() {
+        assert_eq!(reached("X->A,B A->a B->b +X ?B ?a"), "ABXa");
     }
 }

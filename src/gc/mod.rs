@@ -11,11 +11,14 @@
 //! | [`mark`] | what is reachable; stops at what it cannot read | nothing |
 //! | [`policy`] | scopes and filters, as a value | nothing |
 //! | [`select`] | which images go under a policy | nothing |
+//! | `assemble` | making the plan of all that | reads |
 //! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
 //! | [`debris`] | what dead builds left outside the catalog | reads |
 //! | [`plan`] | the value that says what goes, what stays, and why | nothing |
 //! | [`condemn`] | taking a plan into the catalog | index.json, catalog |
-//! | [`sweep`] | unlinking what is condemned | everything |
+//! | [`sweep`] | unlinking what is condemned | blobs, trees, catalog |
+//! | [`execute`](mod@execute) | a plan from the lock to the report | |
+//! | [`report`] | what was done | nothing |
 //! | [`reserve`] | some MiB that a prune on a full disk gives up first | `rstore/reserve` |
 //! | [`usage`] | where every byte below the root is | reads |
 //!
@@ -30,14 +33,15 @@
 //! trees under a tombstone's name. [`finish`] ends such work.
 //!
 //! **Order**: entries of index.json, documents before what they point at, images made later before
-//! those that they were made from. So what is left never points at what is gone.
+//! those that they were made from. So what is left never points at what is gone. Locks are taken
+//! in this order: `prune.lock`, `rstore/lock`, the catalog's write transaction.
 
 use std::path::PathBuf;
 
 use crate::catalog::{self, Catalog, Millis};
-use crate::{fsutil, graph};
 use crate::graph::{ImageGraph, RootSet};
 use crate::layout::{self, Layout};
+use crate::{fsutil, graph};
 
 mod assemble;
 pub mod condemn;
@@ -47,6 +51,8 @@ pub mod execute;
 pub mod mark;
 pub mod plan;
 pub mod policy;
+#[cfg(test)]
+mod properties;
 pub mod report;
 pub mod reserve;
 pub mod roots;
@@ -54,6 +60,8 @@ pub mod select;
 pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 
 use assemble::Request;
@@ -85,6 +93,9 @@ pub enum Error {
         /// The lock that it holds.
         path: PathBuf,
     },
+    /// The plan was made of another graph than the one given with it.
+    #[error("the plan is not of this moment; make it again, or narrow it to what may still go")]
+    Stale,
     /// The policy asks for something that cannot be meant.
     #[error("{0}")]
     Policy(String),
@@ -133,12 +144,7 @@ pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -
 }
 
 /// Plans a prune that removes nothing but what `saved` lists, as far as it may still go.
-pub fn plan_within(
-    layout: &Layout,
-    graph: &ImageGraph,
-    saved: &Plan,
-    now: Millis,
-) -> Result<Plan> {
+pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Millis) -> Result<Plan> {
     if saved.schema != plan::SCHEMA {
         return Err(Error::Policy(format!(
             "the plan has format {}, and this rstore knows {}; make a new one with --dry-run --out",
@@ -151,7 +157,12 @@ pub fn plan_within(
         tagged.is_some_and(|(_, node)| graph.node(*node).digest == tag.digest)
     };
     let request = Request {
-        untag: saved.untag.iter().filter(still).map(|t| t.name.clone()).collect(),
+        untag: saved
+            .untag
+            .iter()
+            .filter(still)
+            .map(|t| t.name.clone())
+            .collect(),
         only: Some(assemble::listed(graph, saved)),
         saved: Some(saved),
         ..Request::default()
@@ -189,8 +200,9 @@ pub fn plan_removal(
     assemble::assemble(layout, graph, &policy, request, now)
 }
 
-/// Carries out a plan. `graph` is the one that it was made of. `on_progress` is told after each
-/// batch, and stops the work there by returning `false`.
+/// Carries out a plan. `graph` is the one that it was made of (a saved plan goes through
+/// [`plan_within`] first). `on_progress` is told after each batch, and stops the work there by
+/// returning `false`; [`finish`] then ends it.
 pub fn execute(
     layout: &Layout,
     catalog: &Catalog,
@@ -199,6 +211,9 @@ pub fn execute(
     now: Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
 ) -> Result<Report> {
+    if plan.high_water != graph.high_water() {
+        return Err(Error::Stale);
+    }
     execute::execute(layout, catalog, graph, &plan, now, on_progress)
 }
 
@@ -222,7 +237,11 @@ pub fn collect_roots(
         return Ok(roots);
     }
     let mut reached = graph::NodeSet::of(graph);
-    mark::extend(graph, &mut reached, roots.roots.iter().map(|root| root.node));
+    mark::extend(
+        graph,
+        &mut reached,
+        roots.roots.iter().map(|root| root.node),
+    );
     let mut others = graph::NodeSet::of(graph);
     for node in graph.nodes().filter(|node| node.present && !node.ours) {
         if !reached.contains(node.node) {

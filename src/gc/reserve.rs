@@ -49,7 +49,8 @@ pub fn ensure(private: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(error) => {
             fsutil::remove_file(&temporary)?;
-            let harmless = error.is_no_space() || error.source.kind() == ErrorKind::PermissionDenied;
+            let harmless =
+                error.is_no_space() || error.source.kind() == ErrorKind::PermissionDenied;
             if harmless { Ok(false) } else { Err(error) }
         }
     }

@@ -34,6 +34,8 @@ pub struct Selection {
 pub struct Limits {
     /// Nothing but these may go. `None`: anything.
     pub only: Option<NodeSet>,
+    /// These were asked for by name: an untagged image that was made from one does not keep it.
+    pub named: Vec<NodeId>,
     /// These stay: what other tools wrote a short while ago.
     pub spared: Vec<NodeId>,
 }
@@ -64,7 +66,7 @@ pub fn select(
     for node in &limits.spared {
         go.remove(*node);
     }
-    keep_sources(graph, classes, &mut go);
+    keep_sources(graph, classes, &limits.named, &mut go);
     let mut stay = NodeSet::of(graph);
     for node in graph.nodes().filter(|node| node.present && !node.condemned) {
         let stays = match graph.image(node.node) {
@@ -114,23 +116,19 @@ fn stays_by_itself(policy: &Policy, limits: &Limits, node: Node) -> bool {
 
 /// An untagged image that stays keeps those that it was made from: without them its history, and
 /// the cache of its build, would be broken. Tagged ones don't: their ancestors are asked for.
-fn keep_sources(graph: &ImageGraph, classes: &Classes, go: &mut NodeSet) {
-    const OWN: [State; 4] = [
-        State::Tagged,
-        State::Member,
-        State::Pinned,
-        State::Referrer,
-    ];
+fn keep_sources(graph: &ImageGraph, classes: &Classes, named: &[NodeId], go: &mut NodeSet) {
+    const OWN: [State; 4] = [State::Tagged, State::Member, State::Pinned, State::Referrer];
     let by_itself = |node| OWN.iter().any(|own| classes.holds(node).contains(*own));
     let mut pending: Vec<Image> = graph
         .images()
         .filter(|image| !go.contains(image.node()) && !by_itself(image.node()))
         .collect();
     while let Some(image) = pending.pop() {
-        if let Some(parent) = image.parent_image() {
-            if go.remove(parent.node()) {
-                pending.push(parent);
-            }
+        if let Some(parent) = image.parent_image()
+            && !named.contains(&parent.node())
+            && go.remove(parent.node())
+        {
+            pending.push(parent);
         }
     }
 }
@@ -170,7 +168,9 @@ pub fn expired_tags(graph: &ImageGraph, policy: &Policy) -> Result<Vec<String>> 
     }
     let keep = match &policy.keep {
         Some(pattern) => Some(Regex::new(pattern).map_err(|error| {
-            Error::Policy(format!("--keep {pattern:?} is no regular expression: {error}"))
+            Error::Policy(format!(
+                "--keep {pattern:?} is no regular expression: {error}"
+            ))
         })?),
         None => None,
     };

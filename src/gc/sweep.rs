@@ -74,7 +74,9 @@ impl Sweep<'_> {
                 return Ok(());
             }
             let removed = self.catalog.write(|tx| {
-                tx.each_edge_after(seen, |edge| drop(needed.insert(edge.target)))?;
+                tx.each_edge_after(seen, |edge| {
+                    needed.insert(edge.target);
+                })?;
                 seen = tx.high_water()?.edge;
                 remove_batch(tx, self.layout, batch, &needed)
             })?;
@@ -243,8 +245,9 @@ impl Sweep<'_> {
     /// Everything that is condemned, with what the disk says of it.
     fn condemned(&self) -> Result<Vec<Doomed>> {
         let mut rows = Vec::new();
-        self.catalog
-            .snapshot(|tx| tx.each_condemned_blob(|row| rows.push((row.id, row.digest, row.kind))))?;
+        self.catalog.snapshot(|tx| {
+            tx.each_condemned_blob(|row| rows.push((row.id, row.digest, row.kind)))
+        })?;
         let mut doomed = Vec::with_capacity(rows.len());
         for (id, digest, kind) in rows {
             let stat = self.layout.blobs().stat(&digest);

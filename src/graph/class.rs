@@ -313,3 +313,70 @@ fn made_from(graph: &ImageGraph, from: impl IntoIterator<Item = NodeId>, stages:
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::Letters;
+    use super::*;
+
+    fn states(text: &str, names: &str) -> String {
+        let letters = Letters::new(text);
+        let classes = Classes::of(&letters.graph, &letters.roots());
+        let word = |name| classes.state(letters.node(name)).word();
+        names.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_ancestor_of_a_tagged_image_is_intermediate_and_a_loose_one_dangling() {
+        let text = "A->a B->a,b C->a,b,c D->a,d B^A C^B D^A +C";
+        assert_eq!(
+            states(text, "A B C D"),
+            "intermediate intermediate tagged dangling"
+        );
+    }
+
+    #[test]
+    fn what_a_tagged_image_copied_from_is_a_stage_with_its_ancestors_and_stages() {
+        let text = "A->a B->a,b C->c D->d E->e B^A D&B B&E C^D +C";
+        assert_eq!(
+            states(text, "A B C D E"),
+            "stage stage tagged intermediate stage"
+        );
+    }
+
+    #[test]
+    fn a_stage_of_a_dangling_image_is_dangling() {
+        assert_eq!(states("A->a B->b C->c B&A +C", "A B"), "dangling dangling");
+    }
+
+    #[test]
+    fn members_of_a_tagged_index_and_signatures_of_them_are_held() {
+        let text = "X->A,Y Y->B A->a B->b S=>B C->c +X";
+        assert_eq!(
+            states(text, "X Y A B S C"),
+            "tagged member member member referrer dangling"
+        );
+    }
+
+    #[test]
+    fn links_that_go_in_circles_end() {
+        let text = "X->Y Y->X,A A->a B->b A^B B^A A&B B&A S=>T T=>S +X";
+        assert_eq!(states(text, "A B S"), "member intermediate dangling");
+    }
+
+    #[test]
+    fn a_layer_is_what_the_best_of_its_images_is() {
+        let letters = Letters::new("A->a,s B->b,s C->c D->d D^C +A +D *B");
+        let classes = Classes::of(&letters.graph, &letters.roots());
+        let state = |name| classes.layer(&letters.graph, letters.node(name));
+        assert_eq!(state("s"), LayerState::Held(State::Tagged));
+        assert_eq!(state("b"), LayerState::Held(State::Pinned));
+        assert_eq!(state("c"), LayerState::Held(State::Intermediate));
+        let letters = Letters::new("A->a");
+        let classes = Classes::of(&letters.graph, &letters.roots());
+        assert_eq!(
+            classes.layer(&letters.graph, letters.node("a")),
+            LayerState::Dangling
+        );
+    }
+}

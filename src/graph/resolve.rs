@@ -280,7 +280,10 @@ impl ImageGraph {
             .iter()
             .map(|(name, _)| {
                 let repository = name.rsplit_once(':').map_or(&**name, |(name, _)| name);
-                (distance(text, name).min(distance(text, repository)), &**name)
+                (
+                    distance(text, name).min(distance(text, repository)),
+                    &**name,
+                )
             })
             .filter(|(distance, _)| *distance <= (text.chars().count() / 3).max(1))
             .collect();
@@ -329,4 +332,68 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::Letters;
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_by_id_by_digest_and_by_the_beginnings_of_them() {
+        let letters = Letters::new("A->a B->b +B");
+        let (id, digest) = (Digest::of(b"A."), Digest::of(b"A"));
+        for text in [
+            id.to_string(),
+            digest.to_string(),
+            id.short(),
+            digest.hex()[..8].to_owned(),
+            format!("sha256:{}", &digest.hex()[..8]),
+        ] {
+            assert_eq!(
+                letters.graph.resolve(&text).unwrap().node,
+                letters.node("A")
+            );
+        }
+        let found = letters.graph.resolve("B").unwrap();
+        assert_eq!(found.name.as_deref(), Some("B"));
+    }
+
+    #[test]
+    fn a_layer_is_no_image_but_can_be_asked_about() {
+        let letters = Letters::new("A->a");
+        let digest = Digest::of(b"a").to_string();
+        assert!(matches!(
+            letters.graph.resolve(&digest),
+            Err(ResolveError::NotAnImage { .. })
+        ));
+        let found = letters.graph.resolve_any(&digest).unwrap();
+        assert_eq!(found.node, letters.node("a"));
+        let short = &Digest::of(b"a").hex()[..9];
+        assert_eq!(letters.graph.resolve_any(short).unwrap().node, found.node);
+    }
+
+    #[test]
+    fn an_index_gives_the_member_for_the_platform_or_says_what_it_has() {
+        let letters = Letters::new("X->A A->a +X");
+        let platform = |architecture: &str| Platform {
+            architecture: architecture.to_owned(),
+            os: "linux".to_owned(),
+            variant: None,
+        };
+        let graph = &letters.graph;
+        let found = graph.resolve_image("X", &platform("amd64")).unwrap();
+        assert_eq!(found, letters.node("A"));
+        let error = graph.resolve_image("X", &platform("s390x")).unwrap_err();
+        assert!(error.to_string().contains("it has linux/amd64"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_name_suggests_near_ones() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "ab"), 2);
+        let letters = Letters::new("A->a +A");
+        let error = letters.graph.resolve("zzzzzz").unwrap_err();
+        assert!(error.to_string().contains("rstore images -a"), "{error}");
+    }
 }

@@ -77,3 +77,17 @@ impl ImageGraph {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::Letters;
+
+    #[test]
+    fn what_two_images_hold_is_no_ones_own() {
+        let letters = Letters::new("A->a,a,s B->b,s X->A");
+        let bytes = letters.graph.bytes_of(letters.node("A"));
+        // Manifest, config and `a`, once.
+        assert_eq!((bytes.own.size, bytes.shared.size), (30, 10));
+        assert_eq!(bytes.total.allocated, 4 * 4096);
+    }
+}

@@ -103,6 +103,10 @@ impl ImageGraph {
             }
             place += 1;
         }
+        let tagged = |path: &Path| matches!(path.root, RootKind::Tag { .. });
+        found
+            .paths
+            .sort_by_key(|path| (path.hops.len(), !tagged(path)));
         found
     }
 
@@ -160,4 +164,60 @@ fn path(steps: &[Step], mut place: usize, root: RootKind) -> Path {
         place = next;
     }
     Path { root, from, hops }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::Letters;
+    use super::*;
+
+    fn told(text: &str, name: &str) -> Vec<String> {
+        let letters = Letters::new(text);
+        let paths = letters.graph.why(&letters.roots(), letters.node(name), 8);
+        let mut told = Vec::new();
+        for path in paths.paths {
+            let mut line = match path.root {
+                RootKind::Tag { name } => format!("tag {name}"),
+                _ => "pin".to_owned(),
+            };
+            for hop in path.hops {
+                let mut set = super::super::NodeSet::of(&letters.graph);
+                set.insert(hop.node);
+                line += &format!(" {:?} {}", hop.link, letters.names(&set));
+            }
+            told.push(line);
+        }
+        told
+    }
+
+    #[test]
+    fn every_path_is_told_and_the_shortest_first() {
+        let text = "A->a B->a,b B^A C->c C&A +B +C *A";
+        assert_eq!(
+            told(text, "a"),
+            [
+                "tag B Layer a",
+                "pin Layer a",
+                "tag B Parent A Layer a",
+                "tag C Stage A Layer a",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_signature_is_kept_by_what_it_signs() {
+        assert_eq!(told("A->a S=>A +A", "S"), ["tag A Referrer S"]);
+    }
+
+    #[test]
+    fn nothing_keeps_what_is_dangling() {
+        assert!(told("A->a B->b +B", "a").is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let letters = Letters::new("A->a B->a C->a +A +B +C");
+        let paths = letters.graph.why(&letters.roots(), letters.node("a"), 2);
+        assert_eq!((paths.paths.len(), paths.more), (2, 1));
+    }
 }
