@@ -18,6 +18,8 @@ use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Usage, UsageKind};
 use crate::graph::State;
 
+/// Show what the disk is used for, and what a prune would give back
+///
 /// Shows what the disk is used for, and what a prune would give back.
 ///
 /// The total is what `du -s --block-size=1` says of the store. RECLAIMABLE is what the prune of
@@ -82,7 +84,7 @@ fn title(kind: UsageKind) -> &'static str {
 }
 
 impl Record for Row {
-    const PLURAL: &'static str = "usage";
+    const PLURAL: &'static str = "rows";
 
     fn columns() -> Vec<Column<Row>> {
         vec![
@@ -120,6 +122,7 @@ fn share(part: u64, whole: u64, look: &Look) -> String {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    list::check::<Row>(&arguments.list)?;
     let words: Vec<&str> = KINDS.iter().map(|(_, word, _)| *word).collect();
     let vocabulary = Vocabulary {
         keys: &[Key::Type],
@@ -194,7 +197,7 @@ fn write_json(
     verbose: bool,
     context: &mut Context,
 ) -> Result {
-    let mut document = json!({ "schema": SCHEMA, "usage": rows, "total": usage.total });
+    let mut document = json!({ "schema": SCHEMA, "rows": rows, "total": usage.total });
     if verbose {
         let image = |image: crate::graph::Image| {
             json!({
