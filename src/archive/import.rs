@@ -48,7 +48,7 @@ pub struct ImportOptions {
 }
 
 /// Imports the root file system archive `source`, which may be a pipe, plain or compressed.
-pub fn import(lease: &Lease, source: impl Read, options: &ImportOptions) -> Result<Image> {
+pub fn import(lease: &Lease, source: impl Read + Send, options: &ImportOptions) -> Result<Image> {
     let names = options
         .names
         .iter()
@@ -92,7 +92,11 @@ fn config(layer: &LayerBlob, step: String, options: &ImportOptions) -> ImageConf
 }
 
 /// Writes the archive `source` to `ingest/` in our own form.
-fn repack(lease: &Lease, source: impl Read, compression: Compression) -> Result<(Packed, Ingest)> {
+fn repack(
+    lease: &Lease,
+    source: impl Read + Send,
+    compression: Compression,
+) -> Result<(Packed, Ingest)> {
     let archive = Decompressor::new(source).map_err(|source| Error::Read {
         format: Format::None,
         source,

@@ -124,7 +124,7 @@ pub fn load_path(lease: &Lease, path: &Path, options: &LoadOptions) -> Result<Ve
 
 /// Loads the archive `source`, which may be a pipe: docker-archive or oci-archive, plain or
 /// compressed.
-pub fn load(lease: &Lease, source: impl Read, options: &LoadOptions) -> Result<Vec<Loaded>> {
+pub fn load(lease: &Lease, source: impl Read + Send, options: &LoadOptions) -> Result<Vec<Loaded>> {
     let mut members = Members::read(lease, source, options.compression)?;
     let listed = match &members.manifest {
         Some(bytes) => Some(docker::listed(bytes)?),

@@ -66,7 +66,11 @@ pub struct Members {
 
 impl Members {
     /// Reads the archive `source` to its end.
-    pub fn read(lease: &Lease, source: impl Read, compression: Compression) -> Result<Members> {
+    pub fn read(
+        lease: &Lease,
+        source: impl Read + Send,
+        compression: Compression,
+    ) -> Result<Members> {
         let archive = Decompressor::new(source).map_err(|source| Error::Read {
             format: Format::None,
             source,
@@ -310,7 +314,7 @@ impl<R: Read> Read for Content<'_, R> {
     }
 }
 
-impl<R: Read> Source for Content<'_, R> {
+impl<R: Read + Send> Source for Content<'_, R> {
     fn failed(&self, error: io::Error) -> Error {
         Error::of_archive(crate::layer::Error::Read(error), self.format)
     }

@@ -54,7 +54,7 @@ pub struct SpooledLayer {
 }
 
 /// Whose fault a failed read is.
-pub trait Source: Read {
+pub trait Source: Read + Send {
     /// `error` of this source, told.
     fn failed(&self, error: io::Error) -> Error;
 }
