@@ -130,10 +130,16 @@ impl Lease<'_> {
         let row = self.pin_root(digest)?;
         store.make_durable(digest)?;
         let there = store.catalog().read(|tx| {
-            names.iter().map(|name| tx.tag(name)).collect::<std::result::Result<Vec<_>, _>>()
+            names
+                .iter()
+                .map(|name| tx.tag(name))
+                .collect::<std::result::Result<Vec<_>, _>>()
         })?;
         // A build that changed nothing writes nothing: the names are where they should be.
-        if there.iter().all(|tag| tag.as_ref().is_some_and(|(tagged, _)| tagged == digest)) {
+        if there
+            .iter()
+            .all(|tag| tag.as_ref().is_some_and(|(tagged, _)| tagged == digest))
+        {
             return Ok(());
         }
         let media_type = store.media_type_of(&row)?;
