@@ -346,13 +346,13 @@ impl Ground<'_> {
         while let Some(node) = ready.pop() {
             order.push(node);
             let parent = self.graph.image(node).and_then(|image| image.parent());
-            if let Some(parent) = parent {
-                if let Some(children) = waiting.get_mut(&parent) {
-                    *children -= 1;
-                    if *children == 0 {
-                        waiting.remove(&parent);
-                        ready.push(parent);
-                    }
+            if let Some(parent) = parent
+                && let Some(children) = waiting.get_mut(&parent)
+            {
+                *children -= 1;
+                if *children == 0 {
+                    waiting.remove(&parent);
+                    ready.push(parent);
                 }
             }
         }

@@ -11,11 +11,14 @@
 //! | [`mark`] | what is reachable; stops at what it cannot read | nothing |
 //! | [`policy`] | scopes and filters, as a value | nothing |
 //! | [`select`] | which images go under a policy | nothing |
+//! | `assemble` | making the plan of all that | reads |
 //! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
 //! | [`debris`] | what dead builds left outside the catalog | reads |
 //! | [`plan`] | the value that says what goes, what stays, and why | nothing |
 //! | [`condemn`] | taking a plan into the catalog | index.json, catalog |
-//! | [`sweep`] | unlinking what is condemned | everything |
+//! | [`sweep`] | unlinking what is condemned | blobs, trees, catalog |
+//! | [`execute`](mod@execute) | a plan from the lock to the report | |
+//! | [`report`] | what was done | nothing |
 //! | [`reserve`] | some MiB that a prune on a full disk gives up first | `rstore/reserve` |
 //! | [`usage`] | where every byte below the root is | reads |
 //!
@@ -30,7 +33,8 @@
 //! trees under a tombstone's name. [`finish`] ends such work.
 //!
 //! **Order**: entries of index.json, documents before what they point at, images made later before
-//! those that they were made from. So what is left never points at what is gone.
+//! those that they were made from. So what is left never points at what is gone. Locks are taken
+//! in this order: `prune.lock`, `rstore/lock`, the catalog's write transaction.
 
 use std::path::PathBuf;
 
@@ -89,6 +93,9 @@ pub enum Error {
         /// The lock that it holds.
         path: PathBuf,
     },
+    /// The plan was made of another graph than the one given with it.
+    #[error("the plan is not of this moment; make it again, or narrow it to what may still go")]
+    Stale,
     /// The policy asks for something that cannot be meant.
     #[error("{0}")]
     Policy(String),
@@ -193,8 +200,9 @@ pub fn plan_removal(
     assemble::assemble(layout, graph, &policy, request, now)
 }
 
-/// Carries out a plan. `graph` is the one that it was made of. `on_progress` is told after each
-/// batch, and stops the work there by returning `false`.
+/// Carries out a plan. `graph` is the one that it was made of (a saved plan goes through
+/// [`plan_within`] first). `on_progress` is told after each batch, and stops the work there by
+/// returning `false`; [`finish`] then ends it.
 pub fn execute(
     layout: &Layout,
     catalog: &Catalog,
@@ -203,6 +211,9 @@ pub fn execute(
     now: Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
 ) -> Result<Report> {
+    if plan.high_water != graph.high_water() {
+        return Err(Error::Stale);
+    }
     execute::execute(layout, catalog, graph, &plan, now, on_progress)
 }
 

@@ -124,10 +124,11 @@ fn keep_sources(graph: &ImageGraph, classes: &Classes, named: &[NodeId], go: &mu
         .filter(|image| !go.contains(image.node()) && !by_itself(image.node()))
         .collect();
     while let Some(image) = pending.pop() {
-        if let Some(parent) = image.parent_image() {
-            if !named.contains(&parent.node()) && go.remove(parent.node()) {
-                pending.push(parent);
-            }
+        if let Some(parent) = image.parent_image()
+            && !named.contains(&parent.node())
+            && go.remove(parent.node())
+        {
+            pending.push(parent);
         }
     }
 }
