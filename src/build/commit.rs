@@ -135,7 +135,7 @@ impl Committer<'_> {
         let image = self.publish(job, layer, key)?;
         (self.tell)(Event::StepFinished {
             step: job.step.info.number,
-            image: image.id(),
+            image: Some(image.id()),
         });
         self.parent = Some(image.clone());
         Ok(image)

@@ -96,8 +96,8 @@ pub enum Event {
     StepFinished {
         /// Which.
         step: StepNumber,
-        /// The intermediate image's ID.
-        image: Digest,
+        /// The intermediate image's ID; `FROM scratch` has none.
+        image: Option<Digest>,
     },
     /// The step failed; the build ends.
     StepFailed {

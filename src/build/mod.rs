@@ -10,7 +10,7 @@
 //! ```
 //! | file | owns |
 //! |---|---|
-//! | [`plan`] | lowering: every word final before anything runs; pure |
+//! | [`lower`], [`plan`] | lowering: every word final before anything runs; pure |
 //! | [`config`] | what metadata instructions do; pure |
 //! | [`key`] | cache keys; pure |
 //! | [`context`], [`tree`], [`copy`] | files: the context, other images, what COPY makes of them |
@@ -26,8 +26,10 @@ pub mod copy;
 pub mod error;
 pub mod event;
 pub mod key;
+pub mod lower;
 pub mod options;
 pub mod plan;
+pub mod platform;
 pub mod run;
 pub mod solver;
 pub mod tree;
@@ -80,7 +82,7 @@ pub fn build(
         name: input.name.to_owned(),
         source,
     })?;
-    let graph = plan::lower(&parsed, input.name, options, &mut Bases { lease })?;
+    let graph = lower::lower(&parsed, input.name, options, &mut Bases { lease })?;
     let needed = graph.stages.iter().flatten().count();
     sink.event(Event::Planned {
         steps: graph.steps().map(|step| step.info.clone()).collect(),

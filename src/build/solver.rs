@@ -225,12 +225,10 @@ impl<'a> Solver<'a> {
         self.tell(Event::StepStarted {
             step: first.info.number,
         });
-        if let Some(image) = &base {
-            self.tell(Event::StepFinished {
-                step: first.info.number,
-                image: image.id(),
-            });
-        }
+        self.tell(Event::StepFinished {
+            step: first.info.number,
+            image: base.as_ref().map(Image::id),
+        });
         let tell = |event| self.tell(event);
         let (sender, jobs) = channel();
         let committer = Committer {
@@ -374,7 +372,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         });
         self.solver.tell(Event::StepFinished {
             step: step.info.number,
-            image: image.id(),
+            image: Some(image.id()),
         });
         self.image = Some(image);
         self.lowers = None;

@@ -109,6 +109,13 @@ impl<'s> Lease<'s> {
         let Some(lock) = self.lock.take() else {
             return Ok(());
         };
+        let scratch = self
+            .scratch
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for directory in scratch.drain(..) {
+            fsutil::remove_tree(&directory)?;
+        }
         self.store.write(|tx| Ok(tx.end_lease(&self.id)?))?;
         let removed = fsutil::remove_file(&self.store.private("leases").join(&self.id));
         drop(lock);

@@ -249,6 +249,7 @@ const BUILT: &str = "built";
 impl Store {
     /// Opens the store at `root`, and takes in what changed.
     pub fn open(root: &Path, mode: OpenMode, host: Arc<dyn Host>) -> Result<Store> {
+        let new = !Layout::exists(root);
         let layout = match mode {
             OpenMode::Create => Layout::open_or_create(root)?,
             OpenMode::Existing if Layout::exists(root) => Layout::open(root)?,
@@ -269,6 +270,9 @@ impl Store {
             if !path.is_dir() {
                 fsutil::create_dir_all(&path)?;
             }
+        }
+        if new {
+            crate::gc::reserve::ensure(&layout.private())?;
         }
         let mut notices = Vec::new();
         let catalog = open_catalog(&layout, host.as_ref(), &mut notices)?;

@@ -51,7 +51,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "MODE", default_value = "host")]
     pub network: NetworkMode,
     /// How layers are compressed
-    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]", default_value = "zstd")]
+    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
     /// How many steps may run at the same time [default: one a processor]
     #[arg(long, value_name = "N")]

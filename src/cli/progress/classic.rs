@@ -94,7 +94,9 @@ impl State {
                 self.tell(*step, line.as_bytes());
             }
             Event::StepFinished { step, image } => {
-                self.tell(*step, format!(" ---> {}\n", image.short()).as_bytes());
+                // `FROM scratch` gives none, and the classic builder's arrow points at nothing.
+                let id = image.map_or_else(String::new, |image| image.short());
+                self.tell(*step, format!(" ---> {id}\n").as_bytes());
                 self.advance();
             }
             Event::StepFailed { .. } => {}

@@ -206,7 +206,7 @@ pub(crate) mod testing {
     pub fn finished(step: usize) -> Event {
         Event::StepFinished {
             step,
-            image: image(step),
+            image: Some(image(step)),
         }
     }
 

@@ -1,0 +1,789 @@
+//! Lowering: from a Dockerfile to steps whose every word is final. Pure but for base images,
+//! which [`ResolveBase`] reads.
+//!
+//! ```text
+//! Dockerfile ─┬─ global ARGs, --build-arg ─▶ stage graph ─▶ stages that the target needs
+//!             └─ per stage: configuration of the base ─▶ [instruction ─expand─▶ Step] …
+//! ```
+//! What an instruction expands to depends on ENV and ARG before it, and those on the base image's
+//! configuration, never on what a RUN did: so all is known before anything runs, and what is not
+//! supported is refused before anything is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::config::StageConfig;
+use super::error::{Error, StepError};
+use super::event::StepInfo;
+use super::options::Options;
+use super::plan::{
+    Base, BuildGraph, FileSource, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
+    StagePlan, Step,
+};
+use super::platform::{parse_platform, platform_argument};
+use crate::dockerfile::{
+    self, Add, Copy, Dockerfile, Instruction, Kind, Run, RunNetwork, RunSecurity, Script, Source,
+    StageGraph, StageSource,
+};
+use crate::executor::Network;
+use crate::oci::Platform;
+use crate::store;
+
+/// Lowers a Dockerfile. `name` is what errors call it.
+pub fn lower(
+    dockerfile: &Dockerfile,
+    name: &str,
+    options: &Options,
+    images: &mut dyn ResolveBase,
+) -> Result<BuildGraph, Error> {
+    let parse = |source| Error::Parse {
+        name: name.to_owned(),
+        source,
+    };
+    let mut used = BTreeSet::new();
+    let globals = global_args(dockerfile, options, &mut used).map_err(parse)?;
+    let automatic = |arg: &str| platform_argument(arg, options, &options.platform);
+    let visible = |arg: &str| {
+        globals
+            .get(arg)
+            .cloned()
+            .flatten()
+            .or_else(|| automatic(arg))
+    };
+    let graph = dockerfile.stage_graph(&visible).map_err(parse)?;
+    let target = graph.target(options.target.as_deref())?;
+    let mut lowering = Lowering {
+        dockerfile,
+        name,
+        options,
+        graph: &graph,
+        globals: &globals,
+        images,
+        used,
+        stages: vec![None; dockerfile.stages.len()],
+    };
+    for index in graph.needed(target) {
+        let stage = lowering.stage(index, index == target)?;
+        lowering.stages[index] = Some(stage);
+    }
+    let Lowering {
+        mut stages, used, ..
+    } = lowering;
+    number(&mut stages);
+    let warnings = unused_arguments(options, &used);
+    Ok(BuildGraph {
+        stages,
+        target,
+        warnings,
+    })
+}
+
+fn number(stages: &mut [Option<StagePlan>]) {
+    let mut number = 0;
+    for stage in stages.iter_mut().flatten() {
+        let count = stage.steps.len();
+        for (place, step) in stage.steps.iter_mut().enumerate() {
+            step.info.number = number;
+            step.info.in_stage = place + 1;
+            step.info.stage_steps = count;
+            number += 1;
+        }
+    }
+}
+
+fn unused_arguments(options: &Options, used: &BTreeSet<String>) -> Vec<String> {
+    let unused: Vec<&str> = options
+        .build_args
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !used.contains(*name) && !is_proxy(name))
+        .collect();
+    if unused.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "one or more build-args were not consumed: {}",
+        unused.join(", ")
+    )]
+}
+
+/// The names that RUN sees without ARG if they are given, and that no cache key or history holds.
+fn is_proxy(name: &str) -> bool {
+    matches!(
+        name.to_ascii_lowercase().as_str(),
+        "http_proxy" | "https_proxy" | "ftp_proxy" | "no_proxy" | "all_proxy"
+    )
+}
+
+type Arguments = BTreeMap<String, Option<String>>;
+
+fn global_args(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    used: &mut BTreeSet<String>,
+) -> Result<Arguments, dockerfile::ParseError> {
+    let mut globals = Arguments::new();
+    for instruction in &dockerfile.global_args {
+        let Kind::Arg(definitions) = &instruction.kind else {
+            continue;
+        };
+        let given = |name: &str| options.build_args.get(name).cloned();
+        let automatic = |name: &str| platform_argument(name, options, &options.platform);
+        let seen = globals.clone();
+        let environment = |name: &str| {
+            seen.get(name)
+                .cloned()
+                .flatten()
+                .or_else(|| automatic(name))
+        };
+        let defined = dockerfile::define_args(
+            instruction,
+            definitions,
+            &given,
+            &automatic,
+            &environment,
+            dockerfile.directives.escape,
+        )?;
+        used.extend(defined.values.iter().map(|(name, _)| name.clone()));
+        globals.extend(defined.values);
+    }
+    Ok(globals)
+}
+
+struct Lowering<'a> {
+    dockerfile: &'a Dockerfile,
+    name: &'a str,
+    options: &'a Options,
+    graph: &'a StageGraph,
+    globals: &'a Arguments,
+    images: &'a mut dyn ResolveBase,
+    used: BTreeSet<String>,
+    stages: Vec<Option<StagePlan>>,
+}
+
+/// A stage while its instructions are gone through.
+struct StageState {
+    index: usize,
+    label: String,
+    config: StageConfig,
+    arguments: Arguments,
+    platform: Platform,
+    steps: Vec<Step>,
+}
+
+impl StageState {
+    /// The value of a variable: ENV wins over ARG.
+    fn lookup(&self, name: &str) -> Option<String> {
+        self.config
+            .env(name)
+            .or_else(|| self.arguments.get(name).cloned().flatten())
+    }
+}
+
+impl Lowering<'_> {
+    fn stage(&mut self, index: usize, is_target: bool) -> Result<StagePlan, Error> {
+        let dockerfile = self.dockerfile;
+        let stage = &dockerfile.stages[index];
+        let node = &self.graph.nodes[index];
+        self.used.extend(node.found.iter().cloned());
+        let line = stage.span.line;
+        let platform = match node.platform.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => parse_platform(text)
+                .map_err(|why| self.failed(line, &stage.from.original, StepError::Invalid(why)))?,
+            None => self.options.platform.clone(),
+        };
+        let base = self.base(&node.base, &platform, line, &stage.from.original)?;
+        let mut state = StageState {
+            index,
+            label: stage
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("stage-{index}")),
+            config: self.base_config(&base),
+            arguments: Arguments::new(),
+            platform: platform.clone(),
+            steps: Vec::new(),
+        };
+        let triggers = state.config.run.on_build.take().unwrap_or_default();
+        self.push(
+            &mut state,
+            (line, &stage.from.original),
+            Operation::From,
+            String::new(),
+            Value::Null,
+        );
+        for trigger in triggers {
+            let instruction =
+                dockerfile::parse_instruction(&trigger, line).map_err(|source| Error::Parse {
+                    name: format!("{} (ONBUILD of the base)", self.name),
+                    source,
+                })?;
+            self.instruction(&mut state, &instruction)?;
+        }
+        for instruction in &stage.instructions {
+            self.instruction(&mut state, instruction)?;
+        }
+        if is_target && !self.options.labels.is_empty() {
+            self.labels(&mut state, stage.span.end_line)?;
+        }
+        Ok(StagePlan {
+            base,
+            steps: state.steps,
+            platform,
+        })
+    }
+
+    /// `--label`: a last step, so that other labels change nothing before it.
+    fn labels(&mut self, state: &mut StageState, line: u32) -> Result<(), Error> {
+        let pair = |(key, value): &(String, String)| dockerfile::KeyValue {
+            key: key.clone(),
+            value: value.clone(),
+            legacy: false,
+        };
+        let words: Vec<String> = self
+            .options
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        let text = format!("LABEL {}", words.join(" "));
+        let kind = Kind::Label(self.options.labels.iter().map(pair).collect());
+        self.metadata(state, (line, &text), &kind, text.clone())
+    }
+
+    fn failed(&self, line: u32, instruction: &str, error: StepError) -> Error {
+        Error::Step {
+            name: self.name.to_owned(),
+            line,
+            instruction: instruction.to_owned(),
+            source: Box::new(error),
+        }
+    }
+
+    fn base(
+        &mut self,
+        source: &StageSource,
+        platform: &Platform,
+        line: u32,
+        text: &str,
+    ) -> Result<Base, Error> {
+        match source {
+            StageSource::Scratch => Ok(Base::Scratch),
+            StageSource::Stage(index) => Ok(Base::Stage(*index)),
+            StageSource::Image(name) => match self.images.image(name, platform) {
+                Ok(image) => Ok(Base::Image(Box::new(image))),
+                Err(error) => Err(self.failed(line, text, missing_image(error))),
+            },
+        }
+    }
+
+    fn base_config(&self, base: &Base) -> StageConfig {
+        match base {
+            Base::Scratch => StageConfig::default(),
+            Base::Image(image) => {
+                StageConfig::on(&image.config.config, image.config.author.clone())
+            }
+            Base::Stage(index) => {
+                let last = self.stages[*index]
+                    .as_ref()
+                    .and_then(|stage| stage.steps.last());
+                last.map_or_else(StageConfig::default, |step| {
+                    StageConfig::on(&step.config.run, step.config.author.clone())
+                })
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        state: &mut StageState,
+        (line, text): (u32, &str),
+        operation: Operation,
+        created_by: String,
+        identity: Value,
+    ) {
+        let info = StepInfo {
+            number: 0,
+            stage: state.label.clone(),
+            in_stage: 0,
+            stage_steps: 0,
+            text: text.to_owned(),
+            line,
+        };
+        let config = state.config.clone();
+        state.steps.push(Step {
+            info,
+            operation,
+            config,
+            created_by,
+            identity,
+        });
+    }
+
+    fn instruction(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+    ) -> Result<(), Error> {
+        let at = (instruction.span.line, instruction.original.as_str());
+        if let Kind::Arg(definitions) = &instruction.kind {
+            return self.argument(state, instruction, definitions);
+        }
+        let expanded = instruction
+            .expand(
+                &|name| state.lookup(name),
+                self.dockerfile.directives.escape,
+            )
+            .map_err(|source| Error::Parse {
+                name: self.name.to_owned(),
+                source,
+            })?;
+        match &expanded.instruction.kind {
+            Kind::Run(run) => self.run(state, at, run),
+            Kind::Copy(copy) => self.copy(state, &expanded.instruction, copy),
+            Kind::Add(add) => self.add(state, at, add),
+            kind @ Kind::Workdir(_) => self.workdir(state, at, kind),
+            kind => self.metadata(state, at, kind, told(kind, &instruction.original)),
+        }
+    }
+
+    fn argument(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        definitions: &[dockerfile::ArgDefinition],
+    ) -> Result<(), Error> {
+        let options = self.options;
+        let globals = self.globals;
+        let platform = state.platform.clone();
+        let given = |name: &str| options.build_args.get(name).cloned();
+        let inherited = |name: &str| match globals.get(name) {
+            Some(value) => value.clone(),
+            None => platform_argument(name, options, &platform),
+        };
+        let defined = {
+            let environment = |name: &str| state.lookup(name);
+            let escape = self.dockerfile.directives.escape;
+            dockerfile::define_args(
+                instruction,
+                definitions,
+                &given,
+                &inherited,
+                &environment,
+                escape,
+            )
+            .map_err(|source| Error::Parse {
+                name: self.name.to_owned(),
+                source,
+            })?
+        };
+        self.used
+            .extend(defined.values.iter().map(|(name, _)| name.clone()));
+        state.arguments.extend(defined.values);
+        // The value is no part of the step: it counts where it is used.
+        let text = instruction.original.as_str();
+        let identity = json!({ "arg": text });
+        self.push(
+            state,
+            (instruction.span.line, text),
+            Operation::Metadata,
+            text.to_owned(),
+            identity,
+        );
+        Ok(())
+    }
+
+    fn metadata(
+        &mut self,
+        state: &mut StageState,
+        at: (u32, &str),
+        kind: &Kind,
+        created_by: String,
+    ) -> Result<(), Error> {
+        state
+            .config
+            .apply(kind)
+            .map_err(|why| self.failed(at.0, at.1, StepError::Invalid(why)))?;
+        let identity = json!({ "metadata": kind });
+        self.push(state, at, Operation::Metadata, created_by, identity);
+        Ok(())
+    }
+
+    fn workdir(
+        &mut self,
+        state: &mut StageState,
+        at: (u32, &str),
+        kind: &Kind,
+    ) -> Result<(), Error> {
+        let owner = Some(state.config.run.user.clone()).filter(|user| !user.is_empty());
+        state
+            .config
+            .apply(kind)
+            .map_err(|why| self.failed(at.0, at.1, StepError::Invalid(why)))?;
+        let directory = state.config.working_dir().to_owned();
+        let identity = json!({ "workdir": directory });
+        let created_by = format!("WORKDIR {directory}");
+        let operation = FilesOperation {
+            origin: Origin::Nothing,
+            sources: Vec::new(),
+            destination: directory,
+            owner,
+            mode: None,
+            link: false,
+            exclude: Vec::new(),
+            unpack: false,
+            directory_only: true,
+        };
+        self.push(state, at, Operation::Files(operation), created_by, identity);
+        Ok(())
+    }
+
+    fn run(&mut self, state: &mut StageState, at: (u32, &str), run: &Run) -> Result<(), Error> {
+        let refuse =
+            |what: &str| Err(self.failed(at.0, at.1, StepError::NotSupported(what.to_owned())));
+        if let Some(mount) = run.mounts.first() {
+            return refuse(&format!("RUN --mount={}", mount.text));
+        }
+        if !run.devices.is_empty() {
+            return refuse("RUN --device");
+        }
+        if run.security == Some(RunSecurity::Insecure) {
+            return refuse("RUN --security=insecure");
+        }
+        let network = match run.network {
+            None | Some(RunNetwork::Default) => self.options.network,
+            Some(RunNetwork::None) => Network::None,
+            Some(RunNetwork::Host) => Network::Host,
+        };
+        let (arguments, script) = self.script(state, run);
+        let declared = declared_arguments(state);
+        let identity = json!({
+            "run": arguments,
+            "script": script,
+            "arguments": declared,
+            "network": format!("{network:?}"),
+            "hosts": self.options.add_hosts,
+        });
+        let created_by = run_created_by(&declared, &arguments, script.as_ref());
+        let operation = RunOperation {
+            environment: self.environment(state),
+            user: state.config.run.user.clone(),
+            directory: state.config.working_dir().to_owned(),
+            arguments,
+            network,
+            script,
+        };
+        self.push(state, at, Operation::Run(operation), created_by, identity);
+        Ok(())
+    }
+
+    fn script(&self, state: &StageState, run: &Run) -> (Vec<String>, Option<(String, String)>) {
+        let shell = |text: String| {
+            let mut arguments = state.config.shell();
+            arguments.push(text);
+            arguments
+        };
+        match run.script() {
+            Script::Exec(arguments) => (arguments, None),
+            Script::Shell(text) => (shell(text), None),
+            Script::File { name, content } => {
+                let path = format!("/dev/pipes/{name}");
+                (shell(path.clone()), Some((path, content)))
+            }
+        }
+    }
+
+    /// What a RUN sees: ARGs, ENV over them, and proxies that were given.
+    fn environment(&self, state: &StageState) -> Vec<(String, String)> {
+        let mut environment: Vec<(String, String)> = Vec::new();
+        let mut set =
+            |name: &str, value: &str| match environment.iter_mut().find(|(key, _)| key == name) {
+                Some(pair) => value.clone_into(&mut pair.1),
+                None => environment.push((name.to_owned(), value.to_owned())),
+            };
+        set("PATH", crate::executor::DEFAULT_PATH);
+        for (name, value) in self
+            .options
+            .build_args
+            .iter()
+            .filter(|(name, _)| is_proxy(name))
+        {
+            set(name, value);
+        }
+        for (name, value) in &state.arguments {
+            if let Some(value) = value {
+                set(name, value);
+            }
+        }
+        for pair in state.config.run.env.iter().flatten() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            set(name, value);
+        }
+        environment
+    }
+
+    fn copy(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        copy: &Copy,
+    ) -> Result<(), Error> {
+        let at = (instruction.span.line, instruction.original.as_str());
+        if copy.parents {
+            let what = "COPY --parents".to_owned();
+            return Err(self.failed(at.0, at.1, StepError::NotSupported(what)));
+        }
+        let origin = self.origin(state, instruction, copy.from.as_deref())?;
+        let operation = FilesOperation {
+            origin,
+            sources: self.sources(state, at, &copy.sources)?,
+            destination: destination(&state.config, &copy.destination),
+            owner: copy.chown.clone(),
+            mode: self.mode(at, copy.chmod.as_deref())?,
+            link: copy.link,
+            exclude: copy.exclude.clone(),
+            unpack: false,
+            directory_only: false,
+        };
+        self.files(state, at, "COPY", operation, copy.from.as_deref())
+    }
+
+    fn add(&mut self, state: &mut StageState, at: (u32, &str), add: &Add) -> Result<(), Error> {
+        let refuse =
+            |what: &str| Err(self.failed(at.0, at.1, StepError::NotSupported(what.to_owned())));
+        if add.checksum.is_some() {
+            return refuse("ADD --checksum");
+        }
+        if add.keep_git_dir.is_some() {
+            return refuse("ADD --keep-git-dir");
+        }
+        for source in &add.sources {
+            if let Source::Path(path) = source {
+                if is_remote(path) {
+                    return refuse(&format!("ADD of a URL ({path})"));
+                }
+            }
+        }
+        let operation = FilesOperation {
+            origin: Origin::Context,
+            sources: self.sources(state, at, &add.sources)?,
+            destination: destination(&state.config, &add.destination),
+            owner: add.chown.clone(),
+            mode: self.mode(at, add.chmod.as_deref())?,
+            link: add.link,
+            exclude: add.exclude.clone(),
+            unpack: add.unpack.unwrap_or(true),
+            directory_only: false,
+        };
+        self.files(state, at, "ADD", operation, None)
+    }
+
+    fn files(
+        &mut self,
+        state: &mut StageState,
+        at: (u32, &str),
+        keyword: &str,
+        operation: FilesOperation,
+        from: Option<&str>,
+    ) -> Result<(), Error> {
+        let names: Vec<&str> = operation
+            .sources
+            .iter()
+            .map(|source| match source {
+                FileSource::Path(path) => path.as_str(),
+                FileSource::Inline { name, .. } => name.as_str(),
+            })
+            .collect();
+        let inline: Vec<&str> = operation
+            .sources
+            .iter()
+            .filter_map(|source| match source {
+                FileSource::Inline { content, .. } => Some(content.as_str()),
+                FileSource::Path(_) => None,
+            })
+            .collect();
+        let identity = json!({
+            "files": names,
+            "inline": inline,
+            "destination": operation.destination,
+            "owner": operation.owner,
+            "mode": operation.mode,
+            "link": operation.link,
+            "exclude": operation.exclude,
+            "unpack": operation.unpack,
+        });
+        let mut created_by = keyword.to_owned();
+        for (flag, value) in [("from", from), ("chown", operation.owner.as_deref())] {
+            if let Some(value) = value {
+                created_by.push_str(&format!(" --{flag}={value}"));
+            }
+        }
+        if let Some(mode) = operation.mode {
+            created_by.push_str(&format!(" --chmod={mode:o}"));
+        }
+        created_by.push_str(&format!(" {} {}", names.join(" "), operation.destination));
+        self.push(state, at, Operation::Files(operation), created_by, identity);
+        Ok(())
+    }
+
+    fn origin(
+        &mut self,
+        state: &StageState,
+        instruction: &Instruction,
+        from: Option<&str>,
+    ) -> Result<Origin, Error> {
+        let Some(from) = from else {
+            return Ok(Origin::Context);
+        };
+        let source = self
+            .dockerfile
+            .source_named(state.index, from, instruction)
+            .map_err(|source| Error::Parse {
+                name: self.name.to_owned(),
+                source,
+            })?;
+        match source {
+            StageSource::Stage(index) => Ok(Origin::Stage(index)),
+            StageSource::Scratch => Ok(Origin::Nothing),
+            StageSource::Image(name) => match self.images.image(&name, &state.platform) {
+                Ok(image) => Ok(Origin::Image(Box::new(image))),
+                Err(error) => Err(self.failed(
+                    instruction.span.line,
+                    &instruction.original,
+                    missing_image(error),
+                )),
+            },
+        }
+    }
+
+    fn sources(
+        &self,
+        state: &StageState,
+        at: (u32, &str),
+        sources: &[Source],
+    ) -> Result<Vec<FileSource>, Error> {
+        let lookup = |name: &str| state.lookup(name);
+        sources
+            .iter()
+            .map(|source| match source {
+                Source::Path(path) => Ok(FileSource::Path(path.clone())),
+                Source::Heredoc {
+                    name,
+                    content,
+                    expand: false,
+                } => Ok(FileSource::Inline {
+                    name: name.clone(),
+                    content: content.clone(),
+                }),
+                Source::Heredoc {
+                    name,
+                    content,
+                    expand: true,
+                } => {
+                    let content = dockerfile::expand::expand_heredoc(content, &lookup)
+                        .map_err(|e| self.failed(at.0, at.1, StepError::Invalid(e.to_string())))?;
+                    Ok(FileSource::Inline {
+                        name: name.clone(),
+                        content: content.text,
+                    })
+                }
+            })
+            .collect()
+    }
+
+    fn mode(&self, at: (u32, &str), mode: Option<&str>) -> Result<Option<u32>, Error> {
+        let Some(text) = mode.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
+            _ if text.bytes().any(|b| b.is_ascii_alphabetic()) => {
+                let what = format!("--chmod={text} (symbolic modes)");
+                Err(self.failed(at.0, at.1, StepError::NotSupported(what)))
+            }
+            _ => {
+                let why = format!("--chmod={text}: a mode is octal, from 0 to 7777");
+                Err(self.failed(at.0, at.1, StepError::Invalid(why)))
+            }
+        }
+    }
+}
+
+/// The ARGs whose values a RUN depends on, as `name=value`, in order of their names.
+fn declared_arguments(state: &StageState) -> Vec<String> {
+    state
+        .arguments
+        .iter()
+        .filter(|(name, _)| !is_proxy(name))
+        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+        .collect()
+}
+
+fn run_created_by(
+    declared: &[String],
+    arguments: &[String],
+    script: Option<&(String, String)>,
+) -> String {
+    let mut text = "RUN ".to_owned();
+    if !declared.is_empty() {
+        text.push_str(&format!("|{} {} ", declared.len(), declared.join(" ")));
+    }
+    text.push_str(&arguments.join(" "));
+    if let Some((_, content)) = script {
+        text.push_str(&format!(" <<EOF\n{content}EOF"));
+    }
+    text
+}
+
+/// How history tells a metadata instruction: as written, which is what people look for.
+fn told(kind: &Kind, original: &str) -> String {
+    match kind {
+        Kind::Env(pairs) => {
+            let words: Vec<String> = pairs
+                .iter()
+                .map(|p| format!("{}={}", p.key, p.value))
+                .collect();
+            format!("ENV {}", words.join(" "))
+        }
+        Kind::Label(pairs) => {
+            let words: Vec<String> = pairs
+                .iter()
+                .map(|p| format!("{}={}", p.key, p.value))
+                .collect();
+            format!("LABEL {}", words.join(" "))
+        }
+        _ => original.to_owned(),
+    }
+}
+
+/// The destination below the working directory; a trailing slash, or `.`, says "a directory".
+fn destination(config: &StageConfig, text: &str) -> String {
+    let directory = text.ends_with('/') || matches!(text, "." | "") || text.ends_with("/.");
+    let path = config.resolve(text);
+    if directory && path != "/" {
+        format!("{path}/")
+    } else {
+        path
+    }
+}
+
+fn is_remote(path: &str) -> bool {
+    ["http://", "https://", "git://", "ssh://", "git@"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
+}
+
+fn missing_image(error: store::Error) -> StepError {
+    match error {
+        store::Error::UnknownImage { name, nearest } => {
+            let hint = nearest
+                .map(|n| format!("did you mean {n:?}? or "))
+                .unwrap_or_default();
+            StepError::Invalid(format!(
+                "no image is called {name:?} in the store, and pulling is not supported yet; {hint}`rstore load` or `rstore import` it first"
+            ))
+        }
+        error => StepError::Store(error),
+    }
+}

@@ -1,0 +1,61 @@
+//! Platforms: their names, and the ARGs that every build has of them.
+
+use super::options::Options;
+use crate::oci::Platform;
+
+/// The ARGs that every build has, by BuildKit's names.
+pub fn platform_argument(name: &str, options: &Options, target: &Platform) -> Option<String> {
+    let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
+    let build = &options.build_platform;
+    Some(match name {
+        "TARGETPLATFORM" => target.to_string(),
+        "TARGETOS" => target.os.clone(),
+        "TARGETARCH" => target.architecture.clone(),
+        "TARGETVARIANT" => variant(target),
+        "BUILDPLATFORM" => build.to_string(),
+        "BUILDOS" => build.os.clone(),
+        "BUILDARCH" => build.architecture.clone(),
+        "BUILDVARIANT" => variant(build),
+        "TARGETSTAGE" => options
+            .target
+            .clone()
+            .unwrap_or_else(|| "default".to_owned()),
+        _ => return None,
+    })
+}
+
+/// `os/architecture[/variant]`, or an architecture alone for linux.
+pub fn parse_platform(text: &str) -> Result<Platform, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let named = |part: &&str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    let (os, architecture, variant) = match parts.as_slice() {
+        [architecture] => ("linux", *architecture, None),
+        [os, architecture] => (*os, *architecture, None),
+        [os, architecture, variant] => (*os, *architecture, Some(*variant)),
+        _ => ("", "", None),
+    };
+    if !parts.iter().all(|part| named(&part)) || architecture.is_empty() {
+        return Err(format!(
+            "{text:?} is not a platform: os/architecture[/variant], such as linux/arm64"
+        ));
+    }
+    let architecture = match architecture {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let variant = match (architecture, variant) {
+        ("arm64", Some("v8")) => None,
+        (_, variant) => variant.map(str::to_owned),
+    };
+    Ok(Platform {
+        architecture: architecture.to_owned(),
+        os: os.to_owned(),
+        variant,
+    })
+}
