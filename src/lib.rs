@@ -18,8 +18,8 @@
 //! | [`executor`] | one process in a prepared root; the only `unsafe` |
 //! | [`dockerfile`] | text → typed instructions; pure |
 //! | [`build`] | instructions → steps → cached or run → image |
-//! | [`archive`] | docker-archive, oci-archive, root file systems: images in and out of files |
-//! | [`cli`] | the command line: arguments, tables, trees, progress, exit codes |
+//! | [`archive`] | docker-archive, oci-archive, root file systems: in |
+//! | [`cli`] | arguments, tables, trees, bars, exit codes |
 pub mod archive;
 pub mod build;
 pub mod catalog;

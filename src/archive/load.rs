@@ -75,8 +75,6 @@ pub(super) struct Root {
     pub called: Option<String>,
     pub images: Vec<LoadedImage>,
     pub absent: Vec<String>,
-    /// Cache keys that its manifests claim.
-    pub keys: Vec<Digest>,
 }
 
 impl Root {
@@ -88,7 +86,6 @@ impl Root {
             called: None,
             images: Vec::new(),
             absent: Vec::new(),
-            keys: Vec::new(),
         }
     }
 }
@@ -192,7 +189,7 @@ fn publish(
         lease.publish_blob(ingest, &digest, size, item.kind, &item.media_type)?;
     }
     for root in &verified.roots {
-        lease.take_in(&root.entry.descriptor, &root.keys)?;
+        lease.take_in(&root.entry.descriptor)?;
     }
     lease.enter(&entries(&verified.roots))?;
     Ok(verified.roots.into_iter().map(loaded).collect())

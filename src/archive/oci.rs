@@ -19,7 +19,7 @@ use super::names::{self, Named};
 use super::spool::Spooled;
 use crate::catalog::{BlobKind, sync};
 use crate::layout::{Entry, Index};
-use crate::oci::document::{self, CACHE_KEY, Descriptor, Document, Link, MANIFEST_LIMIT, Role};
+use crate::oci::document::{self, Descriptor, Document, Link, MANIFEST_LIMIT, Role};
 use crate::oci::{Digest, ImageConfig, media};
 
 /// Where blobs come from.
@@ -41,7 +41,6 @@ struct Read {
     /// The config, if it is the manifest of an image.
     config: Option<Descriptor>,
     layers: usize,
-    key: Option<Digest>,
     /// Its children that aren't there.
     absent: Vec<Descriptor>,
 }
@@ -192,7 +191,6 @@ impl<S: BlobSource> Walk<'_, S> {
             media_type: descriptor.media_type.clone(),
             config: None,
             layers: 0,
-            key: None,
             absent: Vec::new(),
         };
         match document {
@@ -201,9 +199,6 @@ impl<S: BlobSource> Walk<'_, S> {
                     .media_type
                     .clone()
                     .unwrap_or_else(|| media::MANIFEST.to_owned());
-                read.key = manifest
-                    .annotation(CACHE_KEY)
-                    .and_then(|key| key.parse().ok());
                 read.layers = manifest.layers.len();
                 read.config = manifest.is_image().then_some(manifest.config);
             }
@@ -302,13 +297,11 @@ impl<S: BlobSource> Walk<'_, S> {
     }
 
     /// What the roots reach, to be published; the rest is dropped.
-    fn finish(mut self, mut roots: Vec<Root>) -> Verified {
+    fn finish(mut self, roots: Vec<Root>) -> Verified {
         let mut verified = Verified::default();
         let mut order = Vec::new();
-        for root in &mut roots {
+        for root in &roots {
             let mut reached = self.reach(&root.entry.descriptor.digest, |_| true);
-            let key = |digest| self.documents.get(digest).and_then(|read| read.key);
-            root.keys = reached.iter().filter_map(key).collect();
             // What is pointed at comes before what points.
             reached.reverse();
             order.extend(reached);

@@ -271,19 +271,18 @@ impl Committer<'_> {
         let new = NewImage {
             config: &config,
             layers: &layers,
-            annotations: self.annotations(job, &key),
+            annotations: self.annotations(job),
             cache_key: Some(key),
         };
         Ok(self.lease.publish_image(&new)?)
     }
 
-    fn annotations(&self, job: &Job, key: &Digest) -> BTreeMap<String, String> {
+    fn annotations(&self, job: &Job) -> BTreeMap<String, String> {
         let mut annotations = BTreeMap::new();
         if let Some(parent) = &self.parent {
             annotations.insert(document::PARENT.to_owned(), parent.digest.to_string());
         }
         annotations.insert(document::STEP.to_owned(), job.step.info.text.clone());
-        annotations.insert(document::CACHE_KEY.to_owned(), key.to_string());
         if !job.stages.is_empty() {
             let stages: Vec<String> = job.stages.iter().map(Digest::to_string).collect();
             annotations.insert(document::STAGES.to_owned(), stages.join(","));

@@ -36,7 +36,12 @@ impl Host for TestHost {
 struct NoProcess;
 
 impl Executor for NoProcess {
-    fn run(&self, _: Step, _: &Cancel, _: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome, executor::Error> {
+    fn run(
+        &self,
+        _: Step,
+        _: &Cancel,
+        _: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, executor::Error> {
         panic!("no process is wanted here");
     }
 }
@@ -65,21 +70,40 @@ impl House {
         self.dir.path().join("context")
     }
 
-    fn build(&self, dockerfile: &str, change: impl FnOnce(&mut Options)) -> Result<(Image, Vec<Event>), Error> {
+    fn build(
+        &self,
+        dockerfile: &str,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<(Image, Vec<Event>), Error> {
         let mut options = options();
         change(&mut options);
         let context = Context::open(&self.context(), None)?;
         let lease = self.store.lease("build", "test")?;
         let events = Mutex::new(Vec::new());
         let sink = |event: Event| events.lock().unwrap().push(event);
-        let input = Input { dockerfile: dockerfile.as_bytes(), name: "Dockerfile", context: &context };
-        let image = build(&lease, input, &options, &NoProcess, &Cancel::new().unwrap(), &sink)?;
+        let input = Input {
+            dockerfile: dockerfile.as_bytes(),
+            name: "Dockerfile",
+            context: &context,
+        };
+        let image = build(
+            &lease,
+            input,
+            &options,
+            &NoProcess,
+            &Cancel::new().unwrap(),
+            &sink,
+        )?;
         Ok((image, events.into_inner().unwrap()))
     }
 }
 
 fn options() -> Options {
-    let platform = Platform { architecture: "amd64".into(), os: "linux".into(), variant: None };
+    let platform = Platform {
+        architecture: "amd64".into(),
+        os: "linux".into(),
+        variant: None,
+    };
     Options {
         target: None,
         build_args: BTreeMap::new(),
@@ -101,7 +125,10 @@ fn options() -> Options {
 }
 
 fn cached(events: &[Event]) -> usize {
-    events.iter().filter(|event| matches!(event, Event::StepCached { .. })).count()
+    events
+        .iter()
+        .filter(|event| matches!(event, Event::StepCached { .. }))
+        .count()
 }
 
 const TWO_STAGES: &str = "FROM scratch AS files\nCOPY a.txt dir/ /data/\nENV A=1\nFROM scratch\nARG X=1\nLABEL x=y\nCOPY --from=files /data/a.txt /out/\nWORKDIR /work\nCMD [\"/out/a.txt\"]\n";
@@ -129,14 +156,28 @@ fn the_same_build_again_is_all_cached_and_gives_the_same_image() {
     assert_eq!(second.digest, first.digest);
     assert_eq!(cached(&events), 7);
     // A changed time is no change; a changed mode and changed content are.
-    let touch = |path: &str| fs::File::open(house.context().join(path)).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let touch = |path: &str| {
+        fs::File::open(house.context().join(path))
+            .unwrap()
+            .set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap()
+    };
     touch("a.txt");
-    assert_eq!(house.build(TWO_STAGES, |_| {}).unwrap().0.digest, first.digest);
+    assert_eq!(
+        house.build(TWO_STAGES, |_| {}).unwrap().0.digest,
+        first.digest
+    );
     house.file("other.txt", "changed, and copied by nobody");
-    assert_eq!(house.build(TWO_STAGES, |_| {}).unwrap().0.digest, first.digest);
+    assert_eq!(
+        house.build(TWO_STAGES, |_| {}).unwrap().0.digest,
+        first.digest
+    );
     house.file("dir/b.txt", "B");
     let (third, events) = house.build(TWO_STAGES, |_| {}).unwrap();
-    assert_eq!(third.digest, first.digest, "the final stage copies only a.txt, which is the same");
+    assert_eq!(
+        third.digest, first.digest,
+        "the final stage copies only a.txt, which is the same"
+    );
     assert_eq!(cached(&events), 5);
 }
 
@@ -145,8 +186,13 @@ fn an_argument_counts_only_where_it_is_used() {
     let house = House::new();
     let text = "FROM scratch\nARG X\nARG Y\nLABEL x=$X\nLABEL z=1\n";
     let with = |x: &str, y: &str| {
-        let args = BTreeMap::from([("X".to_owned(), x.to_owned()), ("Y".to_owned(), y.to_owned())]);
-        house.build(text, |options| options.build_args = args).unwrap()
+        let args = BTreeMap::from([
+            ("X".to_owned(), x.to_owned()),
+            ("Y".to_owned(), y.to_owned()),
+        ]);
+        house
+            .build(text, |options| options.build_args = args)
+            .unwrap()
     };
     let (first, _) = with("1", "1");
     let (same, events) = with("1", "2");
@@ -160,14 +206,24 @@ fn a_stage_that_the_target_does_not_need_is_not_looked_at() {
     let house = House::new();
     let text = "FROM scratch AS a\nCOPY missing /\nFROM scratch AS b\nENV A=1\n";
     house.build(text, |_| {}).unwrap();
-    let error = house.build(text, |options| options.target = Some("a".into())).unwrap_err().to_string();
-    assert!(error.starts_with("Dockerfile:2: COPY missing /: \"missing\" is not in the build context"), "{error}");
+    let error = house
+        .build(text, |options| options.target = Some("a".into()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("Dockerfile:2: COPY missing /: \"missing\" is not in the build context"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_tag_is_in_the_index_and_reads_back() {
     let house = House::new();
-    let (image, _) = house.build("FROM scratch\nENV A=b\n", |o| o.tags = vec!["app:latest".into()]).unwrap();
+    let (image, _) = house
+        .build("FROM scratch\nENV A=b\n", |o| {
+            o.tags = vec!["app:latest".into()]
+        })
+        .unwrap();
     assert_eq!(house.store.find("app").unwrap(), image.digest);
     let index = fs::read_to_string(house.store.root().join("index.json")).unwrap();
     assert!(index.contains("app:latest"));
@@ -181,7 +237,11 @@ fn the_same_input_gives_the_same_digest_under_a_timestamp() {
     let digest = || {
         let house = House::new();
         fill(&house);
-        house.build(TWO_STAGES, |options| options.timestamp = Some(1000)).unwrap().0.digest
+        house
+            .build(TWO_STAGES, |options| options.timestamp = Some(1000))
+            .unwrap()
+            .0
+            .digest
     };
     assert_eq!(digest(), digest());
 }
@@ -190,15 +250,30 @@ fn the_same_input_gives_the_same_digest_under_a_timestamp() {
 fn what_is_not_there_yet_is_refused_by_name_and_line() {
     let house = House::new();
     for (line, what) in [
-        ("RUN --mount=type=cache,target=/c true", "RUN --mount=type=cache,target=/c"),
+        (
+            "RUN --mount=type=cache,target=/c true",
+            "RUN --mount=type=cache,target=/c",
+        ),
         ("ADD https://example.org/x /", "ADD of a URL"),
         ("COPY --parents a /", "COPY --parents"),
     ] {
-        let error = house.build(&format!("FROM scratch\n{line}\n"), |_| {}).unwrap_err().to_string();
-        assert!(error.contains("Dockerfile:2:") && error.contains(what), "{error}");
+        let error = house
+            .build(&format!("FROM scratch\n{line}\n"), |_| {})
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("Dockerfile:2:") && error.contains(what),
+            "{error}"
+        );
     }
-    let error = house.build("FROM nowhere\n", |_| {}).unwrap_err().to_string();
-    assert!(error.contains("Dockerfile:1:") && error.contains("nowhere"), "{error}");
+    let error = house
+        .build("FROM nowhere\n", |_| {})
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("Dockerfile:1:") && error.contains("nowhere"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -210,7 +285,15 @@ fn nothing_of_a_lease_stays_behind() {
     fill(&house);
     house.build(TWO_STAGES, |_| {}).unwrap();
     let count = |path: &str| fs::read_dir(house.store.private(path)).unwrap().count();
-    assert_eq!((count("ingest"), count("leases"), count("containers")), (0, 0, 0));
-    let snapshots = house.store.catalog().read(|tx| tx.snapshots()).unwrap().len();
+    assert_eq!(
+        (count("ingest"), count("leases"), count("containers")),
+        (0, 0, 0)
+    );
+    let snapshots = house
+        .store
+        .catalog()
+        .read(|tx| tx.snapshots())
+        .unwrap()
+        .len();
     assert_eq!(count("snapshots"), snapshots);
 }

@@ -381,15 +381,6 @@ pub fn put_image(
             tx.put_layer(blob.0, diff_id, None, step)?;
         }
     }
-    if let Some(Ok(key)) = manifest
-        .annotation(document::CACHE_KEY)
-        .map(str::parse::<Digest>)
-    {
-        // Written by the step's own build; after a lost catalog this gives the cache back.
-        if tx.cached_image(&key)?.is_none() {
-            tx.put_cache_record(&key, id, now)?;
-        }
-    }
     Ok(())
 }
 

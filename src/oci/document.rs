@@ -32,8 +32,6 @@ pub const PARENT: &str = "dev.rstore.parent";
 pub const STEP: &str = "dev.rstore.step";
 /// Annotation: the manifest digests, separated by commas, of images the step copied from or mounted.
 pub const STAGES: &str = "dev.rstore.stages";
-/// Annotation: the step's cache key, so that a lost catalog gives the cache back too.
-pub const CACHE_KEY: &str = "dev.rstore.key";
 /// Annotation: the tag, as skopeo and umoci address it (image-spec, annotations.md).
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation: the full image name, as containerd takes it.

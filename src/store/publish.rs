@@ -135,23 +135,11 @@ impl Lease<'_> {
 
     /// Takes in what a document says that this lease has published verbatim, and all that it
     /// reaches.
-    ///
-    /// `keys` are the cache keys that the documents claim. Whoever made them elsewhere can claim
-    /// anything, so none becomes a cache record that isn't one already.
-    pub fn take_in(&self, root: &document::Descriptor, keys: &[Digest]) -> Result<()> {
+    pub fn take_in(&self, root: &document::Descriptor) -> Result<()> {
         let store = self.store();
         let now = store.now();
         store.write(|tx| {
-            let mut claimed = Vec::new();
-            for key in keys {
-                if tx.cached_image(key)?.is_none() {
-                    claimed.push(key);
-                }
-            }
             sync::take_document(tx, store.layout(), root, now).map_err(convert)?;
-            for key in claimed {
-                tx.forget_cache_record(key)?;
-            }
             Ok(())
         })
     }
@@ -238,15 +226,10 @@ impl Lease<'_> {
                 targets.push((layer_id, Role::Layer));
             }
             tx.put_edges(id, &targets)?;
-            // The cache record waits until the files are in place.
-            let mut quiet = manifest.clone();
-            if let Some(annotations) = &mut quiet.annotations {
-                annotations.remove(document::CACHE_KEY);
-            }
             sync::put_image(
                 tx,
                 id,
-                &quiet,
+                manifest,
                 Some(new.config),
                 &targets,
                 manifest_row.size,

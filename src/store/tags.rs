@@ -126,8 +126,23 @@ impl Lease<'_> {
     /// Points tags (in their stored form, see [`Store::tag_name`]) at a manifest or an index that
     /// this lease has pinned.
     pub fn tag(&self, names: &[String], digest: &Digest) -> Result<()> {
+        let store = self.store();
         let row = self.pin_root(digest)?;
-        let media_type = self.store().media_type_of(&row)?;
+        store.make_durable(digest)?;
+        let there = store.catalog().read(|tx| {
+            names
+                .iter()
+                .map(|name| tx.tag(name))
+                .collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        // A build that changed nothing writes nothing: the names are where they should be.
+        if there
+            .iter()
+            .all(|tag| tag.as_ref().is_some_and(|(tagged, _)| tagged == digest))
+        {
+            return Ok(());
+        }
+        let media_type = store.media_type_of(&row)?;
         let entry = Entry::new(&media_type, *digest, row.size);
         let entries: Vec<_> = names
             .iter()

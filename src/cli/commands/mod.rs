@@ -3,6 +3,7 @@
 use super::args::Command;
 use super::{Context, Result};
 
+pub mod build;
 pub mod completions;
 pub mod df;
 pub mod graph;
@@ -27,7 +28,7 @@ pub mod why;
 /// Runs one command.
 pub fn run(command: Command, context: &mut Context) -> Result {
     match command {
-        Command::Build(_) => anyhow::bail!("building is not part of this program yet"),
+        Command::Build(arguments) => build::run(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Load(arguments) => load::run(&arguments, context),
         Command::Images(arguments) => images::run(&arguments, context),

@@ -1,0 +1,68 @@
+# rstore: make demo, test, check, bench, install.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+BIN = target/release/rstore
+
+.PHONY: all demo test test-peers check bench install uninstall clean help
+
+all: $(BIN)
+
+help:
+	@echo 'make demo        build, look, prune: a tour on a store that is removed at the end'
+	@echo 'make check       format, lints, unit tests: is the change fit?'
+	@echo 'make test        everything, against skopeo, umoci, buildah; installs them where it can'
+	@echo 'make bench       builds timed against buildah and BuildKit'
+	@echo 'make install     program, manual pages, completions, systemd units (PREFIX, DESTDIR)'
+
+# Cargo knows better than make what is out of date.
+.PHONY: $(BIN)
+$(BIN):
+	$(CARGO) build --release --locked
+
+demo: $(BIN)
+	@RSTORE=$(CURDIR)/$(BIN) fixtures/demo/run.sh
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked --lib --bins --test layering --test licenses
+
+test: test-peers
+	$(CARGO) test --locked
+
+test-peers:
+	@fixtures/install-peers.sh
+
+bench: $(BIN) test-peers
+	$(CARGO) run --release --locked --example bench
+
+install: $(BIN)
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rstore
+	for page in man/*.1; do \
+	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/} || exit 1; \
+	done
+	install -D -m 644 completions/rstore.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rstore
+	install -D -m 644 completions/_rstore $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_rstore
+	install -D -m 644 completions/rstore.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/rstore.fish
+	install -D -m 644 contrib/cron.d/rstore-prune $(DESTDIR)$(PREFIX)/share/doc/rstore/cron.d/rstore-prune
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|@BINDIR@|$(PREFIX)/bin|' contrib/systemd/rstore-prune.service \
+	    > $(DESTDIR)$(UNITDIR)/rstore-prune.service
+	install -D -m 644 contrib/systemd/rstore-prune.timer $(DESTDIR)$(UNITDIR)/rstore-prune.timer
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/rstore \
+	    $(DESTDIR)$(PREFIX)/share/man/man1/rstore.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man1/rstore-*.1 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rstore \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_rstore \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/rstore.fish \
+	    $(DESTDIR)$(PREFIX)/share/doc/rstore/cron.d/rstore-prune \
+	    $(DESTDIR)$(UNITDIR)/rstore-prune.service \
+	    $(DESTDIR)$(UNITDIR)/rstore-prune.timer
+
+clean:
+	$(CARGO) clean

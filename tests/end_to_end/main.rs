@@ -1,0 +1,18 @@
+//! Real images, built by the real program, held against the kernel and against other tools.
+//!
+//! One binary, so that what the tests share is linked once. `make test` runs them all; root runs
+//! more of them than others do, and what is left out says `SKIP`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod cache;
+mod debian;
+mod kill9;
+mod lifecycle;
+mod multistage;
+mod peers;
+mod prune_beside_builds;
+mod rootless;
+mod steps;

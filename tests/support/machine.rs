@@ -1,0 +1,82 @@
+//! Processes, mounts and allocated bytes, as the kernel tells them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The processes whose environment, at their start, held `mark`.
+///
+/// A test gives the mark to rstore and, by `ENV`, to the steps, so that it finds both.
+pub fn processes_with(mark: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc") {
+        let directory = entry.expect("an entry").path();
+        let Ok(environment) = fs::read(directory.join("environ")) else {
+            continue;
+        };
+        if !environment
+            .windows(mark.len())
+            .any(|window| window == mark.as_bytes())
+        {
+            continue;
+        }
+        let command = fs::read(directory.join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        found.push(format!("{} {command}", directory.display()));
+    }
+    found
+}
+
+/// Waits until no process holds `mark` any more; those that do after `patience`.
+pub fn processes_left(mark: &str, patience: Duration) -> Vec<String> {
+    let began = Instant::now();
+    loop {
+        let found = processes_with(mark);
+        if found.is_empty() || began.elapsed() > patience {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The mounts, in any mount namespace of the machine, that name `path`.
+pub fn mounts_of(path: &Path) -> BTreeSet<String> {
+    let path = path.to_str().expect("UTF-8");
+    let mut namespaces = BTreeSet::new();
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").expect("/proc") {
+        let directory = entry.expect("an entry").path();
+        let Ok(namespace) = fs::read_link(directory.join("ns/mnt")) else {
+            continue;
+        };
+        if !namespaces.insert(namespace) {
+            continue;
+        }
+        let mounts = fs::read_to_string(directory.join("mountinfo")).unwrap_or_default();
+        found.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(path))
+                .map(str::to_owned),
+        );
+    }
+    found
+}
+
+/// Allocated bytes below a directory, it included, every inode once: what `du -s -B1` says.
+pub fn allocated(root: &Path) -> u64 {
+    let mut seen = BTreeSet::new();
+    let count = |path: PathBuf| {
+        let Ok(metadata) = path.symlink_metadata() else {
+            return 0;
+        };
+        match seen.insert((metadata.dev(), metadata.ino())) {
+            true => metadata.blocks() * 512,
+            false => 0,
+        }
+    };
+    let walk = walkdir::WalkDir::new(root).into_iter().flatten();
+    walk.map(walkdir::DirEntry::into_path).map(count).sum()
+}

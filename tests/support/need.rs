@@ -1,0 +1,53 @@
+//! What a test cannot do without.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One thing that a machine has or has not.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    /// To be root.
+    Root,
+    /// A program in `PATH` or where root's programs are.
+    Program(&'static str),
+}
+
+impl Need {
+    fn is_met(self) -> bool {
+        match self {
+            Need::Root => rustix::process::geteuid().is_root(),
+            Need::Program(name) => find(name).is_some(),
+        }
+    }
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let roots = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut directories = std::env::split_paths(&path).chain(roots);
+    directories.find_map(|directory| Some(directory.join(name)).filter(|file| file.is_file()))
+}
+
+/// A command of a program that [`Need::Program`] found.
+pub fn program(name: &str) -> Command {
+    Command::new(find(name).unwrap_or_else(|| panic!("there is no {name}")))
+}
+
+/// Whether the test must be left out for want of something; says so, and fails where
+/// `RSTORE_TEST_NO_SKIP` is set.
+pub fn skip_without(needs: &[Need]) -> bool {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return false;
+    }
+    let test = std::thread::current();
+    let test = test.name().unwrap_or("a test");
+    assert!(
+        std::env::var_os("RSTORE_TEST_NO_SKIP").is_none(),
+        "{test} needs {missing:?}, and RSTORE_TEST_NO_SKIP is set"
+    );
+    // To the terminal, whatever libtest captures: a skip that nobody sees is a lie.
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIP {test}: needs {missing:?}");
+    true
+}
