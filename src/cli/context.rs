@@ -35,6 +35,8 @@ pub struct Context {
     pub terminal: Terminal,
     /// When the command began: one moment for all ages that it shows.
     pub now: Millis,
+    /// Whether progress is to be shown.
+    pub progress: bool,
 }
 
 impl Context {
@@ -48,6 +50,7 @@ impl Context {
             out: BufWriter::new(io::stdout()),
             terminal: Terminal::look(),
             now: host::now(),
+            progress: !global.no_progress,
         })
     }
 

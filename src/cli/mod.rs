@@ -14,6 +14,7 @@
 //! | [`context`] | what every command holds: the root, the output, the terminal, the time |
 //! | [`exit`] | errors told to people, and the exit codes: in this one place |
 //! | [`filter`] | the filter engine of lists and prunes |
+//! | [`generated`] | manual pages and completion scripts, made of the arguments |
 //! | [`host`] | what the store asks of its surroundings |
 //! | [`progress`] | a build's events shown |
 //! | [`render`] | tables, JSON, templates, trees, sizes, times |
@@ -29,6 +30,7 @@ pub mod commands;
 pub mod context;
 pub mod exit;
 pub mod filter;
+pub mod generated;
 pub mod host;
 pub mod progress;
 pub mod render;

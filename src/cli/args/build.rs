@@ -12,6 +12,8 @@ use crate::executor::{Network, Resource};
 use crate::layer::Compression;
 use crate::oci::Platform;
 
+/// Build an image from a Dockerfile
+///
 /// Builds an image from a Dockerfile and a directory, the context.
 ///
 /// Every step gives an intermediate image, which the next build takes from the cache as long as

@@ -20,8 +20,6 @@ pub use build::BuildArgs;
 #[command(
     name = "rstore",
     version,
-    disable_help_subcommand = true,
-    propagate_version = false,
     after_help = "Exit codes: 0 done, 1 error, 2 usage, 4 corruption found, 5 partly done, \
                   75 busy, 130 or 143 interrupted; build: that of the failed RUN."
 )]
@@ -39,51 +37,40 @@ pub struct GlobalArgs {
     #[arg(
         long,
         global = true,
+        display_order = 900,
         value_name = "DIR",
         env = "RSTORE_ROOT",
         hide_env_values = true
     )]
     pub root: Option<PathBuf>,
+    /// Show no progress, only results and what fails
+    #[arg(long, global = true, display_order = 901)]
+    pub no_progress: bool,
 }
 
-/// The verbs.
+/// The verbs; what each is for stands above its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
-    /// List images
+    Import(commands::import::Args),
+    Load(commands::load::Args),
     Images(commands::images::Args),
-    /// Show the steps that made an image
     History(commands::history::Args),
-    /// Show all that is known of images, as JSON
     Inspect(commands::inspect::Args),
-    /// Show what descends from what
     Graph(commands::graph::Args),
-    /// List layers
     Layers(commands::layers::Args),
-    /// Tell what keeps an image, a layer or a blob
     Why(commands::why::Args),
-    /// Show what the disk is used for, and what a prune would give back
     Df(commands::df::Args),
-    /// List intermediate containers, running and left over
     Ps(commands::ps::Args),
-    /// Show what builds, tags and prunes did
     Log(commands::log::Args),
-    /// Give an image another name
     Tag(commands::tag::Args),
-    /// Take names away, and nothing else
     Untag(commands::untag::Args),
-    /// Remove images: their names, and what only they needed
     Rmi(commands::rmi::Args),
-    /// Keep an image without a name
     Pin(commands::pin::Args),
     /// No longer keep an image for its pin
     Unpin(commands::pin::Args),
-    /// Remove what nothing needs
     Prune(commands::prune::Args),
-    /// Print a shell's completion script
     Completions(commands::completions::Args),
-    /// Show the version
     Version(commands::version::Args),
 }
 

@@ -5,6 +5,8 @@ use clap_complete::Shell;
 
 use crate::cli::{Cli, Context, Result};
 
+/// Print a shell's completion script
+///
 /// Prints a completion script, to be read by the shell at its start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

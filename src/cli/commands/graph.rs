@@ -17,6 +17,8 @@ use crate::cli::{Context, Result};
 use crate::graph::{Image, NodeId};
 use crate::oci::document::Role;
 
+/// Show what descends from what
+///
 /// Shows how images and layers descend from one another: all of them, or the relatives of those
 /// that are named.
 #[derive(Debug, clap::Args)]

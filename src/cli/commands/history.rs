@@ -14,6 +14,8 @@ use crate::graph::NodeId;
 use crate::oci::Digest;
 use crate::store::Image;
 
+/// Show the steps that made an image
+///
 /// Shows the steps that made an image, the last first, with the bytes that each added and the
 /// intermediate image that it gave, where that is still here.
 #[derive(Debug, clap::Args)]
@@ -102,6 +104,7 @@ const TITLES: &[&str] = &["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    list::check::<Row>(&arguments.list)?;
     let vocabulary = Vocabulary {
         keys: &[Key::Empty],
         words: &[],

@@ -15,6 +15,8 @@ use crate::graph::{Image, NodeId, State};
 use crate::oci::reference::display_parts;
 use crate::oci::{Digest, Platform};
 
+/// List images
+///
 /// Lists tagged images; with --all also those that builds made on the way and that nothing
 /// names: intermediate images, stages, dangling images.
 #[derive(Debug, clap::Args)]
@@ -169,8 +171,10 @@ fn or_none(text: &Option<String>) -> String {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    list::check::<Row>(&arguments.list)?;
+    filters(arguments, None, context.now)?;
     let view = View::open(context)?;
-    let filters = filters(arguments, &view, context.now)?;
+    let filters = filters(arguments, Some(&view), context.now)?;
     let named = filters.has(Key::Dangling) || filters.has(Key::State);
     let (rows, mut hidden) = (rows(&view), Hidden::default());
     let rows: Vec<Row> = rows
@@ -212,12 +216,14 @@ fn titles(arguments: &Args) -> Vec<&'static str> {
     titles
 }
 
-fn filters(arguments: &Args, view: &View, now: Millis) -> Result<Filters> {
+/// The filters; without a view only whether they can be meant.
+fn filters(arguments: &Args, view: Option<&View>, now: Millis) -> Result<Filters> {
     let mut texts = arguments.list.filters.clone();
     if let Some(reference) = &arguments.reference {
         texts.push(format!("reference={reference}"));
     }
     let image_time = |name: &str| {
+        let Some(view) = view else { return Ok(0) };
         let found = view.graph.resolve(name)?;
         Ok(view.graph.node(found.node).first_seen)
     };

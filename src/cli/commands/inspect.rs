@@ -12,6 +12,8 @@ use crate::graph::{self, NodeId};
 use crate::oci::reference::display_parts;
 use crate::store::Image;
 
+/// Show all that is known of images, as JSON
+///
 /// Shows all that is known of images, as a JSON list in the form that docker's users know; what
 /// only rstore knows stands in each one's "Rstore". Of other blobs: what they are and who holds
 /// them.

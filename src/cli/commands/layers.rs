@@ -12,6 +12,8 @@ use crate::cli::{Context, Result, exit};
 use crate::graph::{LayerState, NodeId};
 use crate::oci::Digest;
 
+/// List layers
+///
 /// Lists layers: those of one image from the lowest to the highest, or all that the store has.
 ///
 /// A layer that only dangling images hold is dangling; one that no manifest holds is
@@ -144,6 +146,7 @@ const TITLES: &[&str] = &[
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    list::check::<Row>(&arguments.list)?;
     let mut texts = arguments.list.filters.clone();
     if arguments.dangling {
         texts.push("dangling=true".to_owned());

@@ -9,6 +9,8 @@ use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
 use crate::cli::render::{Column, Look, Record, list, text, time};
 use crate::cli::{Context, Result, exit};
 
+/// Show what builds, tags and prunes did
+///
 /// Shows what builds, imports, tags and prunes did, the newest first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -87,6 +89,7 @@ const KEYS: &[Key] = &[Key::Operation, Key::Reference, Key::Until];
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    list::check::<Row>(&arguments.list)?;
     let vocabulary = Vocabulary {
         keys: KEYS,
         words: &[],

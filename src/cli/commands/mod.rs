@@ -9,8 +9,10 @@ pub mod df;
 pub mod graph;
 pub mod history;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod layers;
+pub mod load;
 pub mod log;
 pub mod pin;
 pub mod prune;
@@ -27,6 +29,8 @@ pub mod why;
 pub fn run(command: Command, context: &mut Context) -> Result {
     match command {
         Command::Build(arguments) => build::run(&arguments, context),
+        Command::Import(arguments) => import::run(&arguments, context),
+        Command::Load(arguments) => load::run(&arguments, context),
         Command::Images(arguments) => images::run(&arguments, context),
         Command::History(arguments) => history::run(&arguments, context),
         Command::Inspect(arguments) => inspect::run(&arguments, context),

@@ -6,6 +6,8 @@ use crate::catalog::BlobRow;
 use crate::cli::{Context, Result};
 use crate::store::{Error, Store};
 
+/// Keep an image without a name
+///
 /// A pinned image, and all that it needs, stays as a tagged one does, until it is unpinned.
 #[derive(Debug, clap::Args)]
 pub struct Args {

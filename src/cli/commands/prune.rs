@@ -10,6 +10,39 @@ use crate::cli::render::{Format, Look, SCHEMA, size};
 use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Plan, Policy, Report, Scope};
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
+75 while another prune is running.";
+
+const LONG_HELP: &str = "\
+Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
+75 while another prune is running.
+
+From cron, every night, beside whatever builds; a line for /etc/cron.d/rstore:
+
+  17 3 * * *  root  rstore prune --force --no-progress || [ $? -eq 75 ]
+
+From systemd, the same; /etc/systemd/system/rstore-prune.service:
+
+  [Service]
+  Type=oneshot
+  ExecStart=/usr/local/bin/rstore prune --force --no-progress
+  SuccessExitStatus=75
+  IOSchedulingClass=idle
+
+and /etc/systemd/system/rstore-prune.timer, to be enabled with
+systemctl enable --now rstore-prune.timer:
+
+  [Timer]
+  OnCalendar=daily
+  RandomizedDelaySec=1h
+  Persistent=true
+
+  [Install]
+  WantedBy=timers.target";
+
+/// Remove what nothing needs
+///
 /// Removes what nothing needs, prints each thing with its size and the reason, and how many bytes
 /// that gave back.
 ///
@@ -17,9 +50,7 @@ use crate::gc::{self, Plan, Policy, Report, Scope};
 /// builds and failed steps left. Never waits for a running build, and never breaks one. On a
 /// terminal it asks first; without one it needs --force.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
-75 while another prune is running.")]
+#[command(after_help = EXIT_CODES, after_long_help = LONG_HELP)]
 pub struct Args {
     /// Dangling images, what only they reached, unreferenced layers, debris [default]
     #[arg(long, help_heading = "Scopes")]

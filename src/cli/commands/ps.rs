@@ -12,6 +12,8 @@ use crate::cli::{Context, Result, exit};
 use crate::fsutil;
 use crate::oci::Digest;
 
+/// List intermediate containers, running and left over
+///
 /// Lists intermediate containers: those in which steps run just now, those that failed steps left
 /// (build --rm=false), and those of builds that were killed, which the next prune removes.
 #[derive(Debug, clap::Args)]
@@ -104,6 +106,7 @@ impl Record for Row {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    list::check::<Row>(&arguments.list)?;
     let vocabulary = Vocabulary {
         keys: &[Key::Status, Key::Until],
         words: &["running", "failed", "dead"],

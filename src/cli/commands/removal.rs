@@ -79,10 +79,19 @@ fn row(item: &Item, look: &Look) -> Vec<String> {
     ]
 }
 
+/// What an item is called: what it is called by itself, or its blob's digest.
+pub fn item_name(item: &Item) -> String {
+    match (&*item.id, item.digest) {
+        ("", Some(digest)) => digest.to_string(),
+        (id, _) => text::clean(id),
+    }
+}
+
 fn shown_id(item: &Item, look: &Look) -> String {
-    match item.id.parse::<crate::oci::Digest>() {
+    let name = item_name(item);
+    match name.parse::<crate::oci::Digest>() {
         Ok(digest) => look.digest(&digest),
-        Err(_) => text::clean(&item.id),
+        Err(_) => name,
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::io::Write;
 
-use super::removal;
 use super::view::View;
+use super::{removal, why};
+use crate::cli::exit::Failure;
 use crate::cli::{Context, Result};
 use crate::gc::plan::Removal;
-use crate::gc::{self, ItemKind, Plan};
+use crate::gc::{self, ItemKind, Plan, Report};
 
+/// Remove images: their names, and what only they needed
+///
 /// Removes images: their names, and all that only they needed. What a tagged image descends from
 /// stays.
 ///
@@ -31,20 +34,43 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         targets.push(target(&view, reference, arguments.force)?);
     }
     let plan = gc::plan_removal(view.store.layout(), &view.graph, &targets, context.now)?;
-    if plan.is_empty() && !plan.notes.is_empty() {
-        anyhow::bail!("{}", plan.notes.join("; "));
-    }
+    let stays = staying(&view, &plan, &targets);
     let removed = removed_lines(&plan);
-    let notes = plan.notes.clone();
-    let report = removal::execute(&view, plan, context.now)?;
-    for line in removed {
+    let report = if plan.is_empty() {
+        Report::default()
+    } else {
+        removal::execute(&view, plan, context.now)?
+    };
+    for line in &removed {
         writeln!(context.out, "{line}")?;
     }
     context.flush()?;
-    for note in notes {
-        context.tell(&format!("note: {note}"));
+    removal::outcome(&report)?;
+    match (stays.is_empty(), removed.is_empty()) {
+        (true, _) => Ok(()),
+        (false, true) => anyhow::bail!("{}", stays.join("; ")),
+        (false, false) => Err(Failure::Partly(stays.join("; ")).into()),
     }
-    removal::outcome(&report)
+}
+
+/// What was named and neither goes nor loses a name, and what keeps it.
+fn staying(view: &View, plan: &Plan, targets: &[Removal]) -> Vec<String> {
+    let mut stays = Vec::new();
+    for target in targets {
+        let digest = view.graph.node(target.node).digest;
+        let goes = plan.items.iter().any(|item| item.digest == Some(digest))
+            || plan.untag.iter().any(|untag| untag.digest == digest);
+        if goes {
+            continue;
+        }
+        let paths = view.graph.why(&view.roots, target.node, 1);
+        let why = match paths.paths.first() {
+            Some(path) => why::path_words(view, path, false),
+            None => plan.notes.join("; "),
+        };
+        stays.push(format!("{} is needed: {why}", digest.short()));
+    }
+    stays
 }
 
 fn target(view: &View, reference: &str, force: bool) -> Result<Removal> {
@@ -78,6 +104,6 @@ fn removed_lines(plan: &Plan) -> Vec<String> {
                 ItemKind::Image | ItemKind::Index | ItemKind::Layer
             )
         })
-        .map(|item| format!("Deleted: {}", item.id));
+        .map(|item| format!("Deleted: {}", removal::item_name(item)));
     untagged.chain(deleted).collect()
 }

@@ -3,6 +3,8 @@
 use crate::cli::args::values;
 use crate::cli::{Context, Result};
 
+/// Give an image another name
+///
 /// Gives an image another name; an image that had that name keeps its others.
 #[derive(Debug, clap::Args)]
 pub struct Args {

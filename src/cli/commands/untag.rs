@@ -5,6 +5,8 @@ use std::io::Write;
 use crate::cli::{Context, Result};
 use crate::store::{Error, Store};
 
+/// Take names away, and nothing else
+///
 /// Takes names away. The images stay until a prune takes those that nothing else keeps.
 #[derive(Debug, clap::Args)]
 pub struct Args {

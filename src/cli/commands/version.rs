@@ -8,6 +8,8 @@ use crate::catalog;
 use crate::cli::render::{Format, SCHEMA};
 use crate::cli::{Context, Result, exit};
 
+/// Show the version
+///
 /// Shows the version of the program and of the formats that it writes.
 #[derive(Debug, clap::Args)]
 pub struct Args {

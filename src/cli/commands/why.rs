@@ -12,6 +12,8 @@ use crate::graph::{LinkKind, NodeId, Path, Paths, RootKind, State};
 /// How many paths are shown of each thing.
 const PATHS: usize = 16;
 
+/// Tell what keeps an image, a layer or a blob
+///
 /// Tells what keeps an image, a layer or any other blob: each path from a tag, a pin, a running
 /// build or a grace to it, the shortest first.
 #[derive(Debug, clap::Args)]
@@ -137,7 +139,8 @@ fn root_words(root: &RootKind) -> String {
     }
 }
 
-fn path_words(view: &View, path: &Path, full: bool) -> String {
+/// A path in one line.
+pub fn path_words(view: &View, path: &Path, full: bool) -> String {
     let name = |node| short_name(view, node, full);
     let mut words = format!("{} → {}", root_words(&path.root), name(path.from));
     for hop in &path.hops {

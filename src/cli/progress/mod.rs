@@ -108,6 +108,11 @@ pub fn renderer(kind: Kind, settings: Settings) -> Box<dyn Progress> {
     }
 }
 
+/// The display of `--no-progress`: nothing but what fails.
+pub fn silent(settings: Settings) -> Box<dyn Progress> {
+    Box::new(quiet::Quiet::new(settings, Box::new(io::sink())))
+}
+
 #[cfg(test)]
 pub(crate) mod testing {
     use std::sync::{Arc, Mutex};

@@ -91,7 +91,7 @@ pub fn show<R: Record>(
     arguments: &ListArgs,
     look: &Look,
 ) -> Result {
-    check::<R>(&arguments.format)?;
+    check::<R>(arguments)?;
     if let Some(key) = &arguments.sort {
         sort(&mut records, key, look)?;
     }
@@ -117,14 +117,7 @@ pub fn show<R: Record>(
 
 fn sort<R: Record>(records: &mut [R], key: &SortKey, look: &Look) -> Result {
     let columns = R::columns();
-    let column = columns.iter().find(|c| c.key == key.key).ok_or_else(|| {
-        let keys: Vec<&str> = columns.iter().map(|column| column.key).collect();
-        exit::usage_error(format!(
-            "there is no column {:?} to sort by; there are {}",
-            key.key,
-            keys.join(", ")
-        ))
-    })?;
+    let column = sort_column(&columns, key)?;
     records.sort_by(|one, other| {
         let order = column.compare(one, other, look);
         if key.descending {
@@ -134,6 +127,17 @@ fn sort<R: Record>(records: &mut [R], key: &SortKey, look: &Look) -> Result {
         }
     });
     Ok(())
+}
+
+fn sort_column<'a, R>(columns: &'a [Column<R>], key: &SortKey) -> Result<&'a Column<R>> {
+    columns.iter().find(|c| c.key == key.key).ok_or_else(|| {
+        let keys: Vec<&str> = columns.iter().map(|column| column.key).collect();
+        exit::usage_error(format!(
+            "there is no column {:?} to sort by; there are {}",
+            key.key,
+            keys.join(", ")
+        ))
+    })
 }
 
 fn show_table<R: Record>(
@@ -254,10 +258,14 @@ fn value<R: Record>(
     }
 }
 
-/// A template that names what isn't there is a usage error also where there is nothing to print.
-fn check<R: Record>(format: &Format) -> Result {
+/// Whether a list can be printed as it is asked for. Commands ask before they open anything: what
+/// cannot be meant is a usage error also where there is nothing to print.
+pub fn check<R: Record>(arguments: &ListArgs) -> Result {
     let columns = R::columns();
-    if let Format::Template(template) = format {
+    if let Some(key) = &arguments.sort {
+        sort_column(&columns, key)?;
+    }
+    if let Format::Template(template) = &arguments.format {
         for piece in &template.pieces {
             if let Piece::Field { path, .. } = piece {
                 find(&columns, path)?;
