@@ -52,7 +52,7 @@ fn no_build_fails_and_nothing_tagged_is_lost() {
         let began = Instant::now();
         let scopes: [&[&str]; 4] = [&[], &["--intermediates"], &["--snapshots"], &["--all"]];
         while began.elapsed() < Duration::from_secs(seconds) && !stop.load(Ordering::Relaxed) {
-            let mut arguments = vec!["prune", "-f", "--grace", "0s"];
+            let mut arguments = vec!["prune", "-f"];
             arguments.extend(scopes[prunes % scopes.len()]);
             store.ok(&arguments);
             store.whole("kept:latest");

@@ -36,7 +36,12 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         name: name.clone(),
         text: String::from_utf8_lossy(&text).into_owned(),
     };
-    let display = progress::renderer(kind, Settings::new(Some(quoted), context.terminal.color));
+    let settings = Settings::new(Some(quoted), context.terminal.color);
+    let display = if context.progress || arguments.quiet {
+        progress::renderer(kind, settings)
+    } else {
+        progress::silent(settings)
+    };
     let lease = store.lease("build", &arguments.context.display().to_string())?;
     let input = Input {
         dockerfile: &text,

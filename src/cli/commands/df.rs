@@ -7,7 +7,7 @@
 use std::io::Write;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::view::View;
 use crate::cli::args::ListArgs;
@@ -16,7 +16,8 @@ use crate::cli::render::table::{self, Heading};
 use crate::cli::render::{Column, Format, Look, Record, SCHEMA, list, text};
 use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Usage, UsageKind};
-use crate::graph::State;
+use crate::graph::{Classes, Image, ImageGraph, State};
+use crate::layout::Layout;
 
 /// Show what the disk is used for, and what a prune would give back
 ///
@@ -131,25 +132,36 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         image_time: &|_| Err(exit::usage_error("df has no such filter")),
     };
     let filters = Filters::parse(&arguments.list.filters, &vocabulary)?;
-    let view = View::open(context)?;
+    let (graph, classes, layout) = closed(View::open(context)?)?;
     let grace = gc::policy::DEFAULT_GRACE;
-    let usage = gc::usage(view.store.layout(), &view.graph, grace, context.now)?;
+    let usage = gc::usage(&layout, &graph, grace, context.now)?;
     let mut rows = rows(&usage);
     rows.retain(|row| filters.pass(row));
     let look = Look::of(&arguments.list, context);
     let plain = arguments.list.sort.is_none() && !arguments.list.quiet;
     match arguments.list.format {
         Format::Table if plain => write_table(&usage, rows, &look, &mut context.out)?,
-        Format::Json if plain => write_json(&view, &usage, rows, arguments.verbose, context)?,
+        Format::Json if plain => {
+            let images = arguments.verbose.then(|| json_images(&graph, &classes));
+            write_json(&usage, rows, images, context)?;
+        }
         _ => {
             let titles: Vec<&str> = Row::columns().iter().map(|column| column.title).collect();
             list::show(&mut context.out, rows, &titles, &arguments.list, &look)?;
         }
     }
     if arguments.verbose && matches!(arguments.list.format, Format::Table) {
-        write_images(&view, &look, &mut context.out)?;
+        write_images(&graph, &classes, &look, &mut context.out)?;
     }
     Ok(())
+}
+
+/// What is left of a view whose catalog is closed: an open one has files of its own (its log, its
+/// shared memory) that are gone when whoever compares asks `du`.
+fn closed(view: View) -> Result<(ImageGraph, Classes, Layout)> {
+    let root = view.store.root().to_path_buf();
+    drop(view.store);
+    Ok((view.graph, view.classes, Layout::open(&root)?))
 }
 
 fn rows(usage: &Usage) -> Vec<Row> {
@@ -191,43 +203,51 @@ fn write_table(usage: &Usage, rows: Vec<Row>, look: &Look, out: &mut dyn Write) 
 }
 
 fn write_json(
-    view: &View,
     usage: &Usage,
     rows: Vec<Row>,
-    verbose: bool,
+    images: Option<Value>,
     context: &mut Context,
 ) -> Result {
     let mut document = json!({ "schema": SCHEMA, "rows": rows, "total": usage.total });
-    if verbose {
-        let image = |image: crate::graph::Image| {
-            json!({
-                "id": image.id(),
-                "digest": image.digest(),
-                "names": image.names().collect::<Vec<_>>(),
-                "state": view.classes.state(image.node()),
-                "bytes": view.graph.bytes_of(image.node()),
-            })
-        };
-        document["images"] = view.graph.images().map(image).collect();
+    if let Some(images) = images {
+        document["images"] = images;
     }
     serde_json::to_writer_pretty(&mut context.out, &document)?;
     writeln!(context.out)?;
     Ok(())
 }
 
+fn json_images(graph: &ImageGraph, classes: &Classes) -> Value {
+    let image = |image: Image| {
+        json!({
+            "id": image.id(),
+            "digest": image.digest(),
+            "names": image.names().collect::<Vec<_>>(),
+            "state": classes.state(image.node()),
+            "bytes": graph.bytes_of(image.node()),
+        })
+    };
+    graph.images().map(image).collect()
+}
+
 /// Each image with the bytes that go with it, and those that others hold as well.
-fn write_images(view: &View, look: &Look, out: &mut dyn Write) -> Result {
+fn write_images(
+    graph: &ImageGraph,
+    classes: &Classes,
+    look: &Look,
+    out: &mut dyn Write,
+) -> Result {
     let titles = ["IMAGE", "IMAGE ID", "STATE", "SIZE", "OWN", "SHARED"];
     let headings = titles.map(|title| Heading {
         flexible: title == "IMAGE",
         ..Heading::new(title)
     });
-    let mut images: Vec<_> = view.graph.images().collect();
-    images.sort_by_key(|image| (view.classes.state(image.node()), image.node()));
-    let row = |image: &crate::graph::Image| {
-        let bytes = view.graph.bytes_of(image.node());
+    let mut images: Vec<_> = graph.images().collect();
+    images.sort_by_key(|image| (classes.state(image.node()), image.node()));
+    let row = |image: &Image| {
+        let bytes = graph.bytes_of(image.node());
         let names = image.names().collect::<Vec<_>>().join(", ");
-        let state: State = view.classes.state(image.node());
+        let state: State = classes.state(image.node());
         vec![
             if names.is_empty() {
                 "<none>".to_owned()
