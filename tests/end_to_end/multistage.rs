@@ -36,9 +36,17 @@ fn a_target_is_a_stage_by_name_in_any_case_or_by_number() {
 
 #[test]
 fn files_come_from_stages_by_name_and_number_and_from_images() {
-    let store = Rstore::with_base();
+    let store = Rstore::with_gzip_base();
     let other = Context::new("FROM base\nRUN mkdir /d && echo image > /d/i\n");
-    store.build(other.path(), &["-t", "registry.example/team/other:2"]);
+    store.build(
+        other.path(),
+        &[
+            "-t",
+            "registry.example/team/other:2",
+            "--compression",
+            "gzip",
+        ],
+    );
     let context = Context::new(
         "FROM base AS a\nRUN echo a > /a\nFROM base\nRUN echo b > /b\nFROM scratch\n\
          COPY --from=a /a /\nCOPY --from=1 /b /b\nCOPY --from=registry.example/team/other:2 /d /d\n",
@@ -76,7 +84,7 @@ fn stages_that_do_not_need_each_other_run_side_by_side() {
         listener.local_addr().unwrap().port()
     };
     let context = Context::new(&format!(
-        "FROM base AS one\nRUN echo hi | timeout 20 nc -l -p {port} -s 127.0.0.1 > /heard && test -s /heard\n\
+        "FROM base AS one\nRUN echo hi | timeout 20 nc -l -p {port} > /heard && test -s /heard\n\
          FROM base AS two\nRUN for i in $(seq 200); do echo ho | nc -w 1 127.0.0.1 {port} && exit 0; sleep 0.1; done; exit 1\n\
          FROM base\nCOPY --from=one /heard /heard\nCOPY --from=two /etc/passwd /p\n"
     ));

@@ -85,6 +85,21 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// The tar in a layer of any compression.
+pub fn decompressed(layer: &[u8]) -> Vec<u8> {
+    use std::io::Read;
+    let mut tar = Vec::new();
+    let read = match layer {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            zstd::Decoder::new(layer).and_then(|mut l| l.read_to_end(&mut tar))
+        }
+        [0x1f, 0x8b, ..] => flate2::read::MultiGzDecoder::new(layer).read_to_end(&mut tar),
+        _ => return layer.to_vec(),
+    };
+    read.expect("a whole layer");
+    tar
+}
+
 /// A number from the environment, so that long tests can be shortened while working on them.
 pub fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {

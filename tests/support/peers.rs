@@ -66,8 +66,17 @@ impl Buildah {
 
     /// Takes an image from a layout, `oci:DIRECTORY:TAG`, under a name.
     pub fn take(&self, source: &str, name: &str) {
-        let id = run(&mut self.command(&["pull", "-q", &self.policy(), source]));
-        run(&mut self.command(&["tag", id.trim(), name]));
+        let (root, run) = (
+            self.directory.path().join("root"),
+            self.directory.path().join("run"),
+        );
+        let storage = format!("vfs@{}+{}", root.display(), run.display());
+        skopeo(&[
+            "copy",
+            "-q",
+            source,
+            &format!("containers-storage:[{storage}]localhost/{name}"),
+        ]);
     }
 
     /// Builds `context` under a name.

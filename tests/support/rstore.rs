@@ -110,6 +110,16 @@ impl Rstore {
         store
     }
 
+    /// The same, its layer compressed so that every peer reads it.
+    pub fn with_gzip_base() -> Rstore {
+        let store = Rstore::new();
+        let import = ["import", "--compression", "gzip"].map(std::ffi::OsStr::new);
+        store.ok(import
+            .into_iter()
+            .chain([busybox_tar().as_os_str(), BASE.as_ref()]));
+        store
+    }
+
     /// The store at `root`, which somebody else removes.
     pub fn at(root: &Path) -> Rstore {
         Rstore {
