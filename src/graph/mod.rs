@@ -257,9 +257,19 @@ impl ImageGraph {
 
     /// The node of a blob's number.
     pub fn find_blob(&self, blob: BlobId) -> Option<NodeId> {
-        // Nodes are in the order of their numbers.
-        self.nodes
-            .binary_search_by_key(&blob, |stored| stored.blob)
+        // Nodes are in the order of their numbers, of which few are missing as a rule: a node is
+        // at most as far from the first as its number is, and mostly just there.
+        let first = self.nodes.first()?.blob;
+        let far = usize::try_from(blob.checked_sub(first)?).ok()?;
+        if self
+            .nodes
+            .get(far)
+            .is_some_and(|stored| stored.blob == blob)
+        {
+            return Some(NodeId::at(far));
+        }
+        let near = &self.nodes[..far.min(self.nodes.len())];
+        near.binary_search_by_key(&blob, |stored| stored.blob)
             .ok()
             .map(NodeId::at)
     }
