@@ -8,11 +8,15 @@
 //! not what the cache asks for: a parent image of the same ID gives the same answers. So a hit
 //! needs no view, and no file of the image is read.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{Cursor, Read};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use hashbrown::HashMap;
 
 use super::context;
 use super::error::StepError;
@@ -292,6 +296,13 @@ impl Writer<'_> {
         }
     }
 
+    fn there_at(&self, place: &[u8]) -> Result<Option<Metadata>, StepError> {
+        match self.emission.view {
+            Some(view) if !self.operation.link => look_up(view, OsStr::from_bytes(place)),
+            _ => Ok(None),
+        }
+    }
+
     fn there(&self, path: &str) -> Result<Option<Metadata>, StepError> {
         match self.emission.view {
             Some(view) if !self.operation.link => look_up(view, path),
@@ -336,7 +347,9 @@ impl Writer<'_> {
             Selected::Files { source, files } => {
                 let target = self.target(&file_name(source), destination, slash || several)?;
                 self.parents(&target)?;
-                files.iter().try_for_each(|found| self.file(found, &target))
+                let place = relative(&target);
+                self.no_directory(&place)?;
+                files.iter().try_for_each(|found| self.file(found, &place))
             }
         }
     }
@@ -364,24 +377,62 @@ impl Writer<'_> {
             )));
         }
         self.parents(destination)?;
+        // Where each directory of the source goes, once the image's own links are followed.
+        let mut places: HashMap<&Path, Vec<u8>> = HashMap::new();
         for found in files {
-            let is_root = found.relative.as_os_str().is_empty();
-            // A directory that is there keeps what it is; one that isn't becomes the source's.
-            if is_root && self.is_directory(destination)? {
-                continue;
-            }
-            let target = match is_root {
-                true => destination.to_owned(),
-                false => format!(
-                    "{}/{}",
-                    destination.trim_end_matches('/'),
-                    found.relative.display()
+            let parent = found
+                .relative
+                .parent()
+                .and_then(|parent| places.get(parent));
+            let place = match (parent, found.relative.file_name()) {
+                (Some(parent), Some(name)) => join(parent, name.as_bytes()),
+                _ => join(
+                    &relative(destination),
+                    found.relative.as_os_str().as_bytes(),
                 ),
             };
-            match found.relative.to_str() {
-                Some(_) => self.file(found, &target)?,
-                None => self.file_bytes(found, &join_bytes(destination, found))?,
+            let is_root = found.relative.as_os_str().is_empty();
+            if !found.metadata.is_dir() {
+                self.no_directory(&place)?;
+                self.file(found, &place)?;
+                continue;
             }
+            let through = self.through_link(&place)?;
+            // A destination that is there keeps what it is; one that isn't becomes the source's.
+            let kept = through.is_some() || (is_root && self.is_directory(destination)?);
+            let place = through.unwrap_or(place);
+            if !kept {
+                self.file(found, &place)?;
+            }
+            places.insert(&found.relative, place);
+        }
+        Ok(())
+    }
+
+    /// Where a directory of the source goes if the image has a link to a directory in its place
+    /// (`lib` of a merged `/usr`), which a directory would otherwise replace.
+    fn through_link(&self, place: &[u8]) -> Result<Option<Vec<u8>>, StepError> {
+        let Some(there) = self.there_at(place)?.filter(|there| !there.is_dir()) else {
+            return Ok(None);
+        };
+        let shown = format!("/{}", String::from_utf8_lossy(place));
+        if there.is_symlink() {
+            let real = self.destination(&shown)?;
+            if self.is_directory(&real)? {
+                return Ok(Some(relative(&real)));
+            }
+        }
+        Err(StepError::Invalid(format!(
+            "cannot copy a directory to {shown:?}, which is none in the image"
+        )))
+    }
+
+    fn no_directory(&self, place: &[u8]) -> Result<(), StepError> {
+        if self.there_at(place)?.is_some_and(|there| there.is_dir()) {
+            let shown = String::from_utf8_lossy(place);
+            return Err(StepError::Invalid(format!(
+                "cannot copy a file to \"/{shown}\", which is a directory in the image"
+            )));
         }
         Ok(())
     }
@@ -420,14 +471,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn file(&mut self, found: &Found, target: &str) -> Result<(), StepError> {
+    fn file(&mut self, found: &Found, path: &[u8]) -> Result<(), StepError> {
         if found.metadata.is_dir() {
-            self.made.insert(target.to_owned());
+            self.made
+                .insert(format!("/{}", String::from_utf8_lossy(path)));
         }
-        self.file_bytes(found, relative(target).as_slice())
-    }
-
-    fn file_bytes(&mut self, found: &Found, path: &[u8]) -> Result<(), StepError> {
         let metadata = &found.metadata;
         let Some(kind) = kind(found)? else {
             return Ok(());
@@ -458,14 +506,7 @@ impl Writer<'_> {
             if entry.path.is_empty() {
                 continue;
             }
-            let inside = |path: &[u8]| {
-                let mut whole = relative(destination);
-                if !whole.is_empty() {
-                    whole.push(b'/');
-                }
-                whole.extend_from_slice(path);
-                whole
-            };
+            let inside = |path: &[u8]| join(&relative(destination), path);
             let path = inside(&entry.path);
             if let Kind::Hardlink { target } = &mut entry.kind {
                 *target = inside(target);
@@ -502,12 +543,12 @@ fn relative(path: &str) -> Vec<u8> {
     path.trim_matches('/').as_bytes().to_vec()
 }
 
-fn join_bytes(destination: &str, found: &Found) -> Vec<u8> {
-    let mut path = relative(destination);
-    if !path.is_empty() {
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = directory.to_vec();
+    if !path.is_empty() && !name.is_empty() {
         path.push(b'/');
     }
-    path.extend_from_slice(found.relative.as_os_str().as_bytes());
+    path.extend_from_slice(name);
     path
 }
 

@@ -40,8 +40,11 @@ pub use error::{Error, StepError};
 pub use event::{Event, Sink};
 pub use options::Options;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use plan::ResolveBase;
 
+use crate::catalog::journal::JournalEntry;
 use crate::dockerfile;
 use crate::executor;
 use crate::oci::Platform;
@@ -93,13 +96,20 @@ pub fn build(
             message: message.clone(),
         });
     }
+    let cached = AtomicUsize::new(0);
+    let count = |event: Event| {
+        if matches!(event, Event::StepCached { .. }) {
+            cached.fetch_add(1, Ordering::Relaxed);
+        }
+        sink.event(event);
+    };
     let around = run::Surroundings {
         lease,
         options,
         executor,
         cancel,
     };
-    let image = solver::Solver::new(around, &graph, input.context, sink, input.name).solve()?;
+    let image = solver::Solver::new(around, &graph, input.context, &count, input.name).solve()?;
     let Some(image) = image else {
         return Err(nothing_built(&graph, input.name));
     };
@@ -110,7 +120,37 @@ pub fn build(
             sink.event(Event::Tagged { name: name.clone() });
         }
     }
+    note(
+        lease,
+        &image,
+        options,
+        graph.steps().count(),
+        cached.into_inner(),
+    )?;
     Ok(image)
+}
+
+/// Puts the build into the journal.
+fn note(
+    lease: &Lease,
+    image: &Image,
+    options: &Options,
+    steps: usize,
+    cached: usize,
+) -> Result<(), Error> {
+    let store = lease.store();
+    let entry = JournalEntry {
+        time: store.now(),
+        operation: "build".to_owned(),
+        subject: options
+            .tags
+            .first()
+            .cloned()
+            .unwrap_or_else(|| image.id().short()),
+        bytes: 0,
+        detail: format!("{} from {steps} steps, {cached} cached", image.id().short()),
+    };
+    Ok(store.write(|tx| Ok(tx.note(&entry)?))?)
 }
 
 fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {

@@ -297,3 +297,47 @@ fn nothing_of_a_lease_stays_behind() {
         .len();
     assert_eq!(count("snapshots"), snapshots);
 }
+
+/// The paths in an image's last layer.
+fn paths_of_last_layer(house: &House, image: &Image) -> Vec<String> {
+    let layer = image.manifest.layers.last().unwrap();
+    let file = house
+        .store
+        .layout()
+        .blobs()
+        .open_unverified(&layer.digest)
+        .unwrap();
+    let mut reader = crate::layer::TarReader::new(crate::layer::Decompressor::new(file).unwrap());
+    let mut paths = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        paths.push(String::from_utf8(entry.path).unwrap());
+    }
+    paths
+}
+
+#[test]
+fn a_directory_is_copied_through_a_link_of_the_image_and_never_over_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let house = House::new();
+    house.file("base/usr/lib/old", "o");
+    std::os::unix::fs::symlink("usr/lib", house.context().join("base/lib")).unwrap();
+    house.file("root/lib/new", "n");
+    house.file("root/usr/lib/other", "o");
+    let (image, _) = house
+        .build("FROM scratch\nCOPY base/ /\nCOPY root/ /\n", |_| {})
+        .unwrap();
+    assert_eq!(
+        paths_of_last_layer(&house, &image),
+        ["usr/lib/new", "usr", "usr/lib", "usr/lib/other"]
+    );
+    house.file("clash/usr", "a file");
+    let error = house
+        .build("FROM scratch\nCOPY base/ /\nCOPY clash/ /\n", |_| {})
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("\"/usr\", which is a directory"),
+        "{error}"
+    );
+}

@@ -318,10 +318,15 @@ fn link_target(view: std::os::fd::BorrowedFd, path: &str) -> Result<Option<Strin
     }
 }
 
-/// What is at `path` inside the merged root `view`, links not followed.
-pub fn look_up(view: impl AsFd, path: &str) -> Result<Option<Metadata>, StepError> {
-    let name = path.trim_start_matches('/');
-    let name = if name.is_empty() { "." } else { name };
+/// What is at `path` inside the merged root `view`, its last component not followed.
+pub fn look_up(view: impl AsFd, path: impl AsRef<Path>) -> Result<Option<Metadata>, StepError> {
+    let path = path.as_ref();
+    let name = path.strip_prefix("/").unwrap_or(path);
+    let name = if name.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        name
+    };
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     match fsutil::open_in_root(view, name, flags, Mode::empty()) {
         Ok(handle) => {

@@ -71,6 +71,33 @@ pub struct BlobRow {
     pub condemned: Option<Millis>,
 }
 
+/// The part of a row of `blob` that a graph keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Its number.
+    pub id: BlobId,
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes; of an absent blob, what a descriptor claims.
+    pub size: u64,
+    /// Bytes that the file system allocated.
+    pub allocated: u64,
+    /// What it is.
+    pub kind: BlobKind,
+    /// Whether there is a file.
+    pub present: bool,
+    /// Whether an rstore wrote it.
+    pub ours: bool,
+    /// Whether it cannot be understood.
+    pub damaged: bool,
+    /// Whether a prune has condemned it.
+    pub condemned: bool,
+    /// When the catalog first heard of it.
+    pub first_seen: Millis,
+    /// When it was last used.
+    pub last_used: Millis,
+}
+
 /// What is needed to record a blob that is, or is about to be, on the disk.
 #[derive(Debug, Clone, Copy)]
 pub struct NewBlob<'a> {
@@ -151,6 +178,35 @@ impl Reader<'_> {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             each(blob_row(row)?);
+        }
+        Ok(())
+    }
+
+    /// Every blob, by number, with no more of it than a graph of all blobs keeps: half the time of
+    /// [`Reader::each_blob`].
+    pub fn each_node(&self, mut each: impl FnMut(NodeRow)) -> SqlResult<()> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, digest, size, allocated, first_seen, last_used,
+                 kind + 16 * present + 32 * ours + 64 * (damage IS NOT NULL)
+                     + 128 * (condemned IS NOT NULL)
+             FROM blob ORDER BY id",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let packed: i64 = row.get(6)?;
+            each(NodeRow {
+                id: row.get(0)?,
+                digest: digest_column(row, 1)?,
+                size: row.get::<_, i64>(2)? as u64,
+                allocated: row.get::<_, i64>(3)? as u64,
+                first_seen: row.get(4)?,
+                last_used: row.get(5)?,
+                kind: BlobKind::from_number(packed & 15),
+                present: packed >> 4 & 1 == 1,
+                ours: packed >> 5 & 1 == 1,
+                damaged: packed >> 6 & 1 == 1,
+                condemned: packed >> 7 & 1 == 1,
+            });
         }
         Ok(())
     }
@@ -442,6 +498,36 @@ mod tests {
                 assert_eq!(tx.condemned_blobs(10)?.len(), 1);
                 assert_eq!(tx.put_blob(new(digest), 3)?, id);
                 assert!(tx.condemned_blobs(10)?.is_empty());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_node_says_the_same_as_its_row() {
+        let (_dir, catalog) = temporary();
+        catalog
+            .write::<_, Error>(|tx| {
+                let ours = tx.put_blob(new(Digest::of(b"ours")), 1)?;
+                let foreign = NewBlob {
+                    ours: false,
+                    kind: BlobKind::Other,
+                    ..new(Digest::of(b"theirs"))
+                };
+                let foreign = tx.put_blob(foreign, 2)?;
+                tx.refer_blob(&Digest::of(b"absent"), 7, BlobKind::Config, "", 3)?;
+                tx.condemn_blob(ours, 4)?;
+                tx.set_damage(foreign, Some("torn"))?;
+                let (mut rows, mut nodes) = (Vec::new(), Vec::new());
+                tx.each_blob(|row| {
+                    rows.push((row.id, row.kind, row.present, row.ours));
+                    rows.push((0, row.kind, row.damage.is_some(), row.condemned.is_some()));
+                })?;
+                tx.each_node(|node| {
+                    nodes.push((node.id, node.kind, node.present, node.ours));
+                    nodes.push((0, node.kind, node.damaged, node.condemned));
+                })?;
+                assert_eq!(rows, nodes);
                 Ok(())
             })
             .unwrap();

@@ -8,19 +8,19 @@
 //! | file | owns | touches |
 //! |---|---|---|
 //! | [`roots`] | which leases are alive; the root set | lease files |
-//! | [`mark`] | what is reachable; stops at what it cannot read | nothing |
+//! | [`mark`](mod@mark) | what is reachable; stops at what it cannot read | nothing |
 //! | [`policy`] | scopes and filters, as a value | nothing |
 //! | [`select`] | which images go under a policy | nothing |
 //! | `assemble` | making the plan of all that | reads |
 //! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
 //! | [`debris`] | what dead builds left outside the catalog | reads |
-//! | [`plan`] | the value that says what goes, what stays, and why | nothing |
+//! | [`plan`](mod@plan) | the value that says what goes, what stays, and why | nothing |
 //! | [`condemn`] | taking a plan into the catalog | index.json, catalog |
 //! | [`sweep`] | unlinking what is condemned | blobs, trees, catalog |
 //! | [`execute`](mod@execute) | a plan from the lock to the report | |
 //! | [`report`] | what was done | nothing |
 //! | [`reserve`] | some MiB that a prune on a full disk gives up first | `rstore/reserve` |
-//! | [`usage`] | where every byte below the root is | reads |
+//! | [`usage`](mod@usage) | where every byte below the root is | reads |
 //!
 //! **Locking** (DESIGN.md §4). One prune at a time, by `rstore/prune.lock`. Builds are not locked
 //! out: a plan is made on a read snapshot; each batch of condemnations is one write transaction

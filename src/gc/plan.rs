@@ -1,4 +1,4 @@
-//! The plan: what a prune removes, and why. A dry run shows it; [`super::execute`] consumes it.
+//! The plan: what a prune removes, and why. A dry run shows it; [`super::execute()`] consumes it.
 //!
 //! Items are grouped for reading: indexes, then each image with the blobs that go with it, later
 //! images before those that they were made from, then what belongs to no image. Removal has its

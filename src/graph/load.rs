@@ -13,7 +13,7 @@ use super::{
     CONDEMNED, DAMAGED, ImageGraph, Leased, NO_TIME, NONE, NodeId, OURS, PRESENT, Stored,
     StoredImage, StoredLayer,
 };
-use crate::catalog::blob::{BlobId, BlobRow};
+use crate::catalog::blob::{BlobId, NodeRow};
 use crate::catalog::image::{ImageRow, LayerRow};
 use crate::catalog::{Catalog, Millis, Reader, Result, SqlResult};
 use crate::oci::document::Role;
@@ -29,7 +29,8 @@ impl ImageGraph {
         let mut graph = ImageGraph::empty();
         graph.high_water = reader.high_water()?;
         graph.born = reader.born()?;
-        reader.each_blob(|row| graph.take_blob(row))?;
+        reader.each_node(|row| graph.take_node(row))?;
+        graph.read_damage(reader)?;
         graph.index_digests();
         graph.read_content(reader)?;
         reader.each_image(|row| graph.take_image(row))?;
@@ -67,16 +68,12 @@ impl ImageGraph {
         }
     }
 
-    fn take_blob(&mut self, row: BlobRow) {
-        let node = NodeId::at(self.nodes.len());
+    fn take_node(&mut self, row: NodeRow) {
         let bit = |is: bool, bit: u8| if is { bit } else { 0 };
         let flags = bit(row.present, PRESENT)
             | bit(row.ours, OURS)
-            | bit(row.damage.is_some(), DAMAGED)
-            | bit(row.condemned.is_some(), CONDEMNED);
-        if let Some(damage) = row.damage {
-            self.damage.push((node, damage));
-        }
+            | bit(row.damaged, DAMAGED)
+            | bit(row.condemned, CONDEMNED);
         self.nodes.push(Stored {
             digest: row.digest,
             blob: row.id,
@@ -87,6 +84,17 @@ impl ImageGraph {
             kind: row.kind,
             flags,
         });
+    }
+
+    fn read_damage(&mut self, reader: &Reader) -> SqlResult<()> {
+        for place in 0..self.nodes.len() {
+            if self.nodes[place].flags & DAMAGED != 0 {
+                let row = reader.blob_by_id(self.nodes[place].blob)?;
+                let damage = row.and_then(|row| row.damage).unwrap_or_default();
+                self.damage.push((NodeId::at(place), damage));
+            }
+        }
+        Ok(())
     }
 
     fn index_digests(&mut self) {

@@ -231,12 +231,7 @@ fn json_images(graph: &ImageGraph, classes: &Classes) -> Value {
 }
 
 /// Each image with the bytes that go with it, and those that others hold as well.
-fn write_images(
-    graph: &ImageGraph,
-    classes: &Classes,
-    look: &Look,
-    out: &mut dyn Write,
-) -> Result {
+fn write_images(graph: &ImageGraph, classes: &Classes, look: &Look, out: &mut dyn Write) -> Result {
     let titles = ["IMAGE", "IMAGE ID", "STATE", "SIZE", "OWN", "SHARED"];
     let headings = titles.map(|title| Heading {
         flexible: title == "IMAGE",

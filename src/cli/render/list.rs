@@ -2,6 +2,7 @@
 //! templates, order and `-q` from it.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::io::Write;
 
 use serde::Serialize;
@@ -96,14 +97,14 @@ pub fn show<R: Record>(
         sort(&mut records, key, look)?;
     }
     if arguments.quiet {
-        let mut last = None;
+        let mut printed = HashSet::new();
         for record in &records {
             // An image of two names has two rows, and one ID.
             let id = record.id(look);
-            if last.as_ref() != Some(&id) {
+            if !printed.contains(&id) {
                 writeln!(out, "{id}")?;
+                printed.insert(id);
             }
-            last = Some(id);
         }
         return Ok(());
     }

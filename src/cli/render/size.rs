@@ -36,12 +36,6 @@ pub fn short(bytes: u64) -> String {
     number + UNITS[unit]
 }
 
-/// A size that may be negative.
-pub fn signed(bytes: i64) -> String {
-    let sign = if bytes < 0 { "-" } else { "" };
-    format!("{sign}{}", short(bytes.unsigned_abs()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,7 +56,6 @@ mod tests {
         ] {
             assert_eq!(short(bytes), expected);
         }
-        assert_eq!(signed(-1500), "-1.5kB");
         assert_eq!(shown(4_262_000, true), "4262000");
     }
 }
