@@ -319,7 +319,7 @@ mod tests {
         let root = dir.path().join("tree");
         fs::create_dir_all(root.join("shut/inner")).unwrap();
         fs::write(root.join("shut/inner/file"), "x").unwrap();
-        fs::set_permissions(root.join("shut"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("shut"), fs::Permissions::from_mode(0o0)).unwrap();
         remove_tree(&root).unwrap();
         assert!(!root.exists());
         remove_tree(&root).unwrap();

@@ -83,11 +83,11 @@ pub struct Committer<'a> {
     pub tell: &'a (dyn Fn(Event) + Sync),
 }
 
+/// What a job comes to.
+pub type Committed = Result<Image, StepError>;
+
 /// A channel for one job's image.
-pub fn reply() -> (
-    Sender<Result<Image, StepError>>,
-    Receiver<Result<Image, StepError>>,
-) {
+pub fn reply() -> (Sender<Committed>, Receiver<Committed>) {
     channel()
 }
 

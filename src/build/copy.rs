@@ -187,9 +187,8 @@ impl Selection {
             Err(_) => return Ok(kept),
         }
         for name in names.split(|byte| *byte == 0) {
-            if name != b"security.capability"
-                && !(name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-            {
+            let of_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+            if name != b"security.capability" && !of_user {
                 continue;
             }
             let mut value = Vec::with_capacity(4096);

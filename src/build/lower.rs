@@ -559,10 +559,10 @@ impl Lowering<'_> {
             return refuse("ADD --keep-git-dir");
         }
         for source in &add.sources {
-            if let Source::Path(path) = source {
-                if is_remote(path) {
-                    return refuse(&format!("ADD of a URL ({path})"));
-                }
+            if let Source::Path(path) = source
+                && is_remote(path)
+            {
+                return refuse(&format!("ADD of a URL ({path})"));
             }
         }
         let operation = FilesOperation {

@@ -39,7 +39,7 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
         [os, architecture, variant] => (*os, *architecture, Some(*variant)),
         _ => ("", "", None),
     };
-    if !parts.iter().all(|part| named(&part)) || architecture.is_empty() {
+    if !parts.iter().all(named) || architecture.is_empty() {
         return Err(format!(
             "{text:?} is not a platform: os/architecture[/variant], such as linux/arm64"
         ));

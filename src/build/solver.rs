@@ -38,7 +38,7 @@ type StageResult = Option<Image>;
 #[derive(Debug, Clone)]
 enum Progress {
     Running,
-    Done(StageResult),
+    Done(Box<StageResult>),
     Failed,
 }
 
@@ -130,7 +130,7 @@ impl<'a> Solver<'a> {
             return Err(error);
         }
         match &lock(&self.progress)[self.graph.target] {
-            Progress::Done(image) => Ok(image.clone()),
+            Progress::Done(image) => Ok((**image).clone()),
             Progress::Running | Progress::Failed => Err(Error::Interrupted),
         }
     }
@@ -142,7 +142,7 @@ impl<'a> Solver<'a> {
             index,
         };
         let progress = match self.stage(stage) {
-            Ok(image) => Progress::Done(image),
+            Ok(image) => Progress::Done(Box::new(image)),
             Err(()) => Progress::Failed,
         };
         self.report(index, progress);
@@ -159,7 +159,7 @@ impl<'a> Solver<'a> {
         let mut progress = lock(&self.progress);
         loop {
             match &progress[index] {
-                Progress::Done(image) => return Ok(image.clone()),
+                Progress::Done(image) => return Ok((**image).clone()),
                 Progress::Failed => return Err(StepError::Needed),
                 Progress::Running => {}
             }
@@ -396,13 +396,15 @@ impl<'g> StageThread<'_, '_, 'g> {
             stages,
             done: sender,
         };
-        match self.jobs.as_ref().map(|jobs| jobs.send(job)) {
-            Some(Ok(())) => {
-                self.pending.push((step, done));
-                Ok(())
-            }
-            _ => Err(StepError::Interrupted),
+        let sent = self
+            .jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok());
+        if !sent {
+            return Err(StepError::Interrupted);
         }
+        self.pending.push((step, done));
+        Ok(())
     }
 
     /// The directories of the state after the last step, the lowest first.
@@ -484,10 +486,10 @@ impl<'g> StageThread<'_, '_, 'g> {
     fn files(&mut self, step: &'g Step, operation: &'g FilesOperation) -> Result<(), StepError> {
         let (source, stages) = self.source(operation)?;
         let around = &self.solver.around;
-        if let Some(content) = self.known_content(step, source.as_ref())? {
-            if self.cached(step, Some(&content), &stages)? {
-                return Ok(());
-            }
+        if let Some(content) = self.known_content(step, source.as_ref())?
+            && self.cached(step, Some(&content), &stages)?
+        {
+            return Ok(());
         }
         let tree = self.tree(operation, source.as_ref())?;
         let selection = copy::select(operation, tree.as_ref())?;

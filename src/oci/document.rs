@@ -212,7 +212,7 @@ pub enum Document {
     /// An image, or an artifact in the form of one.
     Manifest(Box<Manifest>),
     /// A list of images.
-    Index(Index),
+    Index(Box<Index>),
     /// JSON of an unknown media type: the descriptors found in it, in order.
     Other(Vec<Descriptor>),
     /// Not JSON at all, reached by a media type that no document has: a leaf.
@@ -265,7 +265,7 @@ pub fn parse(bytes: &[u8], media_type: &str) -> Result<Document, Error> {
     {
         manifest(bytes).map(|m| Document::Manifest(Box::new(m)))
     } else if media::is_index(told) || (told.is_empty() && shape.manifests.is_some()) {
-        index(bytes).map(Document::Index)
+        index(bytes).map(|index| Document::Index(Box::new(index)))
     } else {
         Ok(generic(bytes))
     }

@@ -86,10 +86,10 @@ impl Store {
             return Ok(digest);
         }
         let reference = name.parse::<Reference>();
-        if let Ok(reference) = &reference {
-            if let Some(digest) = self.find_reference(reference)? {
-                return Ok(digest);
-            }
+        if let Ok(reference) = &reference
+            && let Some(digest) = self.find_reference(reference)?
+        {
+            return Ok(digest);
         }
         if let Some(digest) = self.find_id(name)? {
             return Ok(digest);
@@ -265,7 +265,7 @@ impl Lease<'_> {
             let Some(row) = tx.blob(&digest)?.filter(BlobRow::is_usable) else {
                 return Ok(false);
             };
-            tx.lease_blob(&self.id().to_owned(), row.id)?;
+            tx.lease_blob(self.id(), row.id)?;
             tx.touch_image(row.id, now)?;
             tx.count_cache_hit(key, now)?;
             Ok(true)

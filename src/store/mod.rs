@@ -255,10 +255,10 @@ impl Store {
             OpenMode::Existing if Layout::exists(root) => Layout::open(root)?,
             OpenMode::Existing => {
                 // A directory that may not be looked into is not one that is not there.
-                if let Err(error) = std::fs::metadata(root.join("oci-layout")) {
-                    if error.kind() == std::io::ErrorKind::PermissionDenied {
-                        return Err(fsutil::Error::new("open", root, error).into());
-                    }
+                if let Err(error) = std::fs::metadata(root.join("oci-layout"))
+                    && error.kind() == std::io::ErrorKind::PermissionDenied
+                {
+                    return Err(fsutil::Error::new("open", root, error).into());
                 }
                 return Err(Error::NoStore {
                     path: root.to_path_buf(),

@@ -127,9 +127,7 @@ impl Lease<'_> {
 
     fn write_ingest(&self, bytes: &[u8]) -> Result<Ingest> {
         let mut ingest = self.ingest()?;
-        ingest
-            .write_all(bytes)
-            .at("write", ingest.path().to_path_buf())?;
+        ingest.write_all(bytes).at("write", ingest.path())?;
         Ok(ingest)
     }
 

@@ -77,7 +77,7 @@ impl Image {
     pub fn root_over(&self, lowers: &[PathBuf]) -> OwnedFd {
         let work = self.path("work");
         for dir in [&self.upper(), &work] {
-            let _ = fs::remove_dir_all(dir);
+            let _ = rstore::fsutil::remove_tree(dir);
             fs::create_dir(dir).unwrap();
         }
         let options = overlay::Options {

@@ -230,7 +230,7 @@ fn whiteouts_come_first_and_only_for_what_was_there() {
     fs::remove_file(work.at("dir/sub/b")).unwrap();
     fs::write(work.at("dir/sub/.first"), "").unwrap();
     fs::remove_file(work.at("top")).unwrap();
-    fs::remove_dir_all(work.at("many")).unwrap();
+    crate::fsutil::remove_tree(&work.at("many")).unwrap();
     // A rename leaves a whiteout behind, here of what never was.
     fs::write(work.at("dir/new"), "").unwrap();
     fs::rename(work.at("dir/new"), work.at("dir/newer")).unwrap();
@@ -259,7 +259,7 @@ fn whiteouts_come_first_and_only_for_what_was_there() {
 fn a_directory_made_anew_is_opaque_and_one_that_is_new_is_not() {
     let test = "a_directory_made_anew_is_opaque_and_one_that_is_new_is_not";
     let Some(work) = Work::new(test) else { return };
-    fs::remove_dir_all(work.at("dir")).unwrap();
+    crate::fsutil::remove_tree(&work.at("dir")).unwrap();
     fs::create_dir(work.at("dir")).unwrap();
     fs::create_dir(work.at("dir/sub")).unwrap();
     fs::write(work.at("dir/sub/c"), "c").unwrap();
@@ -477,7 +477,7 @@ fn two_trees_give_what_makes_one_of_the_other() {
         unpack_to(&archive(&base()), root, Target::Tree);
     }
     assert!(collect_trees(&lower, &upper).0.is_empty());
-    fs::remove_dir_all(upper.join("dir/sub")).unwrap();
+    crate::fsutil::remove_tree(&upper.join("dir/sub")).unwrap();
     fs::write(upper.join("dir/sub"), "a file now").unwrap();
     fs::remove_file(upper.join("top")).unwrap();
     fs::hard_link(upper.join("one"), upper.join("three")).unwrap();
