@@ -5,6 +5,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`words`] | how far apart two words are, for "did you mean" |
 //! | [`fsutil`] | errors that carry paths, atomic replacement, opens that cannot leave a directory |
 //! | [`lock`] | file locks; the only place that locks |
 //! | [`oci`] | digests, strict documents, configs, image names |
@@ -35,3 +36,4 @@ pub mod lock;
 pub mod oci;
 pub mod snapshot;
 pub mod store;
+pub mod words;

@@ -264,6 +264,7 @@ pub fn emit(
         emission,
         sink,
         made: Default::default(),
+        linked: Default::default(),
     };
     let is_directory = operation.destination.ends_with('/') || operation.destination == "/";
     let destination = writer.destination(operation.destination.trim_end_matches('/'))?;
@@ -284,6 +285,8 @@ struct Writer<'a> {
     sink: &'a mut dyn EntrySink,
     /// Directories that this layer has already.
     made: hashbrown::HashSet<String>,
+    /// Where files with several names went first, by device and inode.
+    linked: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl Writer<'_> {
@@ -489,6 +492,16 @@ impl Writer<'_> {
         }
         entry.xattrs = self.selection.xattrs(found)?;
         self.finish(&mut entry);
+        if metadata.is_file() && metadata.nlink() > 1 {
+            let inode = (metadata.dev(), metadata.ino());
+            if let Some(target) = self.linked.get(&inode) {
+                entry.kind = Kind::Hardlink {
+                    target: target.clone(),
+                };
+                return Ok(self.sink.entry(&entry, None)?);
+            }
+            self.linked.insert(inode, path.to_vec());
+        }
         if metadata.is_file() {
             let mut file = File::open(&found.open_path).at("open", &found.open_path)?;
             return Ok(self.sink.entry(&entry, Some(&mut file))?);

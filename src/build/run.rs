@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lowers of the stage ─┐
-//! containers/ID/stubs ─┼─ overlay, detached ─▶ executor ─▶ exit status
+//! rstore/stubs ─────────┼─ overlay, detached ─▶ executor ─▶ exit status
 //! containers/ID/upper ─┘                                     └─ upper becomes a lower
 //! ```
 //! The stubs are mount points (`/proc`, `/etc/hosts`, …) below everything the image has, so that
@@ -86,7 +86,7 @@ fn root(
     lowers: &[Lower],
     container: &Container,
 ) -> Result<std::os::fd::OwnedFd, StepError> {
-    let stub_directory = container.directory().join("stubs");
+    let stub_directory = around.lease.store().private("stubs");
     stubs::ensure(&stub_directory)?;
     if let Some(top) = lowers.last() {
         copy_attributes(&top.path, &container.upper())?;

@@ -29,7 +29,7 @@ use super::run::{self, Surroundings};
 use super::tree::Tree;
 use crate::executor::Exit;
 use crate::oci::Digest;
-use crate::store::{Image, Lower};
+use crate::store::{Container, Image, Lower};
 
 /// What a finished stage gives to others. `None`: a stage of `FROM scratch` alone.
 type StageResult = Option<Image>;
@@ -246,10 +246,17 @@ impl<'a> Solver<'a> {
                     scope.spawn(move || committer.serve(jobs));
                 }
             };
+            // Removing directories takes longer than a small step does: nobody waits for it. What
+            // cannot be removed is found by the next prune.
+            let mut remove = |container: Container| {
+                let lease = self.around.lease;
+                scope.spawn(move || drop(lease.remove_container(container)));
+            };
             let mut thread = StageThread {
                 solver: self,
                 stage,
                 start: &mut start,
+                remove: &mut remove,
                 jobs: Some(sender),
                 image: base,
                 pending: Vec::new(),
@@ -280,6 +287,7 @@ struct StageThread<'s, 'a, 'g> {
     solver: &'s Solver<'a>,
     stage: &'g StagePlan,
     start: &'s mut dyn FnMut(),
+    remove: &'s mut dyn FnMut(Container),
     jobs: Option<Sender<Job<'g>>>,
     /// The image of the last step whose commit is known.
     image: Option<Image>,
@@ -468,7 +476,7 @@ impl<'g> StageThread<'_, '_, 'g> {
             }
         }
         let path = around.lease.take_upper(&container)?;
-        around.lease.remove_container(container)?;
+        (self.remove)(container);
         self.solver.tell(Event::ContainerRemoved {
             step: number,
             container: id,

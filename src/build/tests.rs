@@ -316,6 +316,32 @@ fn paths_of_last_layer(house: &House, image: &Image) -> Vec<String> {
 }
 
 #[test]
+fn names_of_one_file_stay_names_of_one_file() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let house = House::new();
+    house.file("d/a", "x");
+    fs::hard_link(house.context().join("d/a"), house.context().join("d/b")).unwrap();
+    let (image, _) = house.build("FROM scratch\nCOPY d /d\n", |_| {}).unwrap();
+    let layer = image.manifest.layers.last().unwrap();
+    let file = house
+        .store
+        .layout()
+        .blobs()
+        .open_unverified(&layer.digest)
+        .unwrap();
+    let mut reader = crate::layer::TarReader::new(crate::layer::Decompressor::new(file).unwrap());
+    let mut links = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        if let crate::layer::Kind::Hardlink { target } = entry.kind {
+            links.push((entry.path, target));
+        }
+    }
+    assert_eq!(links, [(b"d/b".to_vec(), b"d/a".to_vec())]);
+}
+
+#[test]
 fn a_directory_is_copied_through_a_link_of_the_image_and_never_over_it() {
     if !rustix::process::geteuid().is_root() {
         return;

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::fsutil;
@@ -286,6 +287,9 @@ impl<E> From<rusqlite::Error> for WriteError<E> {
 fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(60))?;
+    // Whoever happens to be the last to close would pay two fsyncs for everybody's writes; the
+    // log is moved into the file when it has grown, and by a prune.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;

@@ -9,6 +9,7 @@
 //! A [`ParseError`] is a [`ParseErrorKind`] at a line and column (1-based, in characters) with the
 //! line's text. Its `Display` is the picture above; [`ParseErrorKind`]'s is the message alone.
 
+use crate::words;
 use std::fmt;
 
 use super::Span;
@@ -432,26 +433,10 @@ pub(crate) fn nearest<'a>(
     let lower = found.to_lowercase();
     options
         .into_iter()
-        .map(|option| (distance(&lower, &option.to_lowercase()), option))
+        .map(|option| (words::distance(&lower, &option.to_lowercase()), option))
         .filter(|(steps, option)| (1..=2).contains(steps) && *steps < option.chars().count())
         .min_by_key(|(steps, _)| *steps)
         .map(|(_, option)| option.to_owned())
-}
-
-/// Levenshtein's distance.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

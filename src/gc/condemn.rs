@@ -112,17 +112,17 @@ impl<'a> Condemning<'a> {
     fn first(&mut self, catalog: &Catalog, report: &mut Report) -> Result<()> {
         let lock = self.layout.lock_index()?;
         let files = LeaseFiles::probe(self.layout)?;
-        let dead = catalog.write(|tx| {
+        catalog.write(|tx| {
             sync::refresh_index(tx, self.layout, self.now).map_err(lift)?;
-            let dead = reap(tx, self.layout, &files)?;
+            reap(tx, self.layout, &files)?;
             tx.set_meta(UNFINISHED, "1")?;
             self.catch_up(tx)?;
             self.rewrite_index(tx, &lock, report)?;
             self.condemn_snapshots(tx)?;
             self.forget_cache(tx)?;
-            Ok::<_, WriteError<Error>>(dead)
+            Ok::<_, WriteError<Error>>(())
         })?;
-        files.remove_dead(self.layout, &dead, self.now)?;
+        files.remove_dead(self.layout)?;
         sweep::siblings(self.layout, self.plan, &lock, report)
     }
 
@@ -265,18 +265,23 @@ impl<'a> Condemning<'a> {
     }
 }
 
-/// Ends the leases that are dead. Returns which.
-fn reap(tx: &Writer, layout: &Layout, files: &LeaseFiles) -> Outcome<Vec<String>> {
-    let mut dead = Vec::new();
+/// Ends the leases that are dead, where nothing else is to be done.
+pub(super) fn reap_dead(layout: &Layout, catalog: &Catalog) -> Result<()> {
+    let files = LeaseFiles::probe(layout)?;
+    catalog.write(|tx| reap(tx, layout, &files))?;
+    Ok(files.remove_dead(layout)?)
+}
+
+/// Ends the leases that are dead.
+fn reap(tx: &Writer, layout: &Layout, files: &LeaseFiles) -> Outcome<()> {
     for lease in tx.leases()? {
         // One that began after the probe has a file that the probe did not see: look again.
         if files.is_alive(&lease.id) || roots::is_alive_now(layout, &lease.id).map_err(caller)? {
             continue;
         }
         tx.end_lease(&lease.id)?;
-        dead.push(lease.id);
     }
-    Ok(dead)
+    Ok(())
 }
 
 /// Doomed blobs in an order in which each comes after what points at it, and after what was made

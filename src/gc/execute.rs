@@ -70,6 +70,8 @@ pub(super) fn execute(
         }
         report = sweep.report;
         close(catalog, &report, now)?;
+    } else {
+        super::condemn::reap_dead(layout, catalog)?;
     }
     catalog.checkpoint()?;
     reserve::ensure(&private)?;

@@ -8,7 +8,7 @@
 //! | free, or missing | there | dead: its owner locked the file before it wrote the row |
 //! | locked, younger than the catalog | missing | in its first or last moment, when it pins nothing |
 //! | locked, older than the catalog | missing | a writer whose pins are in a catalog that was lost |
-//! | free | missing | in its first moment, or left by a crash: its file is removed after a minute |
+//! | free | missing | left by a crash; under its hidden name perhaps in its first moment |
 //!
 //! What the writer of a lost catalog relies on cannot be known: neither what it made nor what of
 //! the older things it has looked up. While one lives nothing is condemned at all.
@@ -36,9 +36,6 @@ use crate::lock::FileLock;
 /// How exactly a file's time is known beside the clock's: the kernel stamps files with the time
 /// of its last tick.
 pub const CLOCK_SLACK: Millis = 2_000;
-
-/// How old a lease file without a row must be in order to be removed.
-const NEWBORN: Millis = 60_000;
 
 /// What stands below `rstore/leases`.
 #[derive(Debug, Clone, Default)]
@@ -99,14 +96,19 @@ impl LeaseFiles {
         (names(young), names(old))
     }
 
-    /// Removes the files of leases that are dead: of those in `dead`, which had a row, and of
-    /// those without a row that have been there for a while.
-    pub fn remove_dead(&self, layout: &Layout, dead: &[String], now: Millis) -> fsutil::Result<()> {
+    /// Removes the files of leases that are dead: who has a name is locked, or dead. One that is
+    /// just being made has a hidden name and may not be locked yet: its file is removed under its
+    /// lock, and its owner, finding it gone, makes another.
+    pub fn remove_dead(&self, layout: &Layout) -> fsutil::Result<()> {
         let directory = directory(layout);
-        for (id, file) in &self.files {
-            let abandoned = !file.locked && file.modified + NEWBORN < now;
-            if abandoned || (!file.locked && dead.contains(id)) {
-                fsutil::remove_file(&directory.join(id))?;
+        for (id, _) in self.files.iter().filter(|(_, file)| !file.locked) {
+            let path = directory.join(id);
+            let lock = match FileLock::try_exclusive_existing(&path) {
+                Err(error) if error.is_not_found() => continue,
+                other => other?,
+            };
+            if lock.is_some() {
+                fsutil::remove_file(&path)?;
             }
         }
         Ok(())

@@ -211,7 +211,7 @@ impl Walk<'_> {
 
     fn private(&self, parts: &[&str]) -> UsageKind {
         match parts {
-            ["leases", ..] | ["lock" | "prune.lock" | "reserve"] => UsageKind::Overhead,
+            ["leases" | "stubs", ..] | ["lock" | "prune.lock" | "reserve"] => UsageKind::Overhead,
             [name] if name.starts_with("catalog.db") => UsageKind::Overhead,
             ["ingest" | "snapshots" | "containers" | "cache-mounts" | "quarantine"] => {
                 UsageKind::Overhead

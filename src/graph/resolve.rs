@@ -8,6 +8,7 @@ use super::{ImageGraph, NodeId};
 use crate::catalog::blob::BlobKind;
 use crate::catalog::snapshot::SnapshotRow;
 use crate::oci::{Digest, Platform, Reference};
+use crate::words;
 
 /// What a reference led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -281,7 +282,7 @@ impl ImageGraph {
             .map(|(name, _)| {
                 let repository = name.rsplit_once(':').map_or(&**name, |(name, _)| name);
                 (
-                    distance(text, name).min(distance(text, repository)),
+                    words::distance(text, name).min(words::distance(text, repository)),
                     &**name,
                 )
             })
@@ -316,22 +317,6 @@ fn starts(digest: &Digest, prefix: &str) -> bool {
     // The first two digits are compared as bytes: almost every digest fails there.
     let first = u8::from_str_radix(&prefix[..2], 16);
     first.is_ok_and(|first| first == digest.as_bytes()[0]) && digest.hex().starts_with(prefix)
-}
-
-/// How many letters must be changed, added or taken to make one text of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -390,8 +375,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_suggests_near_ones() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "ab"), 2);
+        assert_eq!(words::distance("kitten", "sitting"), 3);
+        assert_eq!(words::distance("", "ab"), 2);
         let letters = Letters::new("A->a +A");
         let error = letters.graph.resolve("zzzzzz").unwrap_err();
         assert!(error.to_string().contains("rstore images -a"), "{error}");

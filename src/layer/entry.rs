@@ -4,7 +4,7 @@
 //! inode, [`TarWriter`](super::TarWriter) and [`TarReader`](super::TarReader) carry it through a
 //! tar archive, [`Unpacker`](super::Unpacker) makes an inode of it again.
 //!
-//! Invariants of [`Entry::path`], which [`clean_path`] makes and [`check_path`] holds:
+//! Invariants of [`Entry::path`], which [`clean_path`] makes and `check_path` holds:
 //!
 //! ```text
 //! usr/share/doc/x     relative, no leading "./", no trailing or doubled "/"

@@ -29,12 +29,15 @@
 //! | [`entry`] | the entry, and which paths are paths |
 //! | [`error`] | what can go wrong, and whose fault it is |
 //! | [`whiteout`] | `.wh.` names and overlayfs' marks |
-//! | [`write`], [`read`] | tar archives: ustar, PAX, GNU |
+//! | [`write`](mod@write), [`read`](mod@read); `header`, `pax`, `sparse` | tar archives: ustar, PAX, GNU |
+//! | `inode` | reading one inode without following anything |
 //! | [`compress`] | gzip, zstd; bzip2 and xz for reading |
 //! | [`diff`] | trees → entries |
-//! | [`pack`] | the commit pipeline |
-//! | [`unpack`] | layer → directory |
+//! | [`pack`](mod@pack) | the commit pipeline |
+//! | [`unpack`](mod@unpack) | layer → directory |
 
+#[cfg(test)]
+mod bench;
 pub mod compress;
 pub mod diff;
 pub mod entry;

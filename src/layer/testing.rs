@@ -1,6 +1,6 @@
 //! What the tests of this module share.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -128,20 +128,27 @@ pub fn hardlink(path: &str, target: &str) -> (Entry, Vec<u8>) {
     )
 }
 
-/// Whether this test runs as the real root. If not it says so, loudly, unless skipping is
-/// forbidden: then it fails.
+/// Says that a test was skipped, past the capture of passing tests' output; or fails it if skipping
+/// is forbidden.
+pub fn skip(test: &str, need: &str) {
+    let forbidden = std::env::var_os("RSTORE_TEST_NO_SKIP").is_some_and(|value| value == "1");
+    assert!(!forbidden, "{test} needs {need}");
+    let _ = writeln!(std::io::stderr(), "SKIP: needs {need}: {test}");
+}
+
+/// Whether this is the real root, not that of a user namespace.
+pub fn is_real_root() -> bool {
+    let whole = std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    whole && rustix::process::geteuid().is_root()
+}
+
+/// The same for a test that is nothing without it: if not, it is skipped.
 pub fn is_root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root()
-        && std::fs::read_to_string("/proc/self/uid_map")
-            .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-    if !root {
-        assert!(
-            std::env::var_os("RSTORE_TEST_NO_SKIP").is_none_or(|value| value != "1"),
-            "{test} needs root"
-        );
-        eprintln!("SKIP: needs root: {test}");
+    if !is_real_root() {
+        skip(test, "root");
     }
-    root
+    is_real_root()
 }
 
 /// An overlay mounted for a test; unmounted when dropped.
@@ -195,11 +202,7 @@ pub fn overlay_view(test: &str, lowers: &[&Path], writable: bool) -> Option<View
             place,
         }),
         Err(error) => {
-            assert!(
-                std::env::var_os("RSTORE_TEST_NO_SKIP").is_none_or(|value| value != "1"),
-                "{test} needs overlayfs: {error}"
-            );
-            eprintln!("SKIP: needs overlayfs ({error}): {test}");
+            skip(test, &format!("overlayfs ({error})"));
             None
         }
     }

@@ -4,6 +4,7 @@ use super::{Error, Lease, Result, Store};
 use crate::catalog::{BlobKind, BlobRow};
 use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT, Manifest};
 use crate::oci::{Digest, ImageConfig, Platform, Reference, digest, media};
+use crate::words;
 
 /// An image, read and verified: manifest and config.
 #[derive(Debug, Clone)]
@@ -162,7 +163,7 @@ impl Store {
         let names = self.catalog.read(|tx| tx.index_entries())?;
         let distance = |candidate: &str| {
             let repository = candidate.rsplit_once(':').map_or(candidate, |(r, _)| r);
-            edit_distance(name, candidate).min(edit_distance(name, repository))
+            words::distance(name, candidate).min(words::distance(name, repository))
         };
         Ok(names
             .into_iter()
@@ -234,22 +235,6 @@ fn choose(index: &document::Index, name: &str, wanted: &Platform) -> Result<Dige
                 .filter_map(|d| Some(d.platform.as_ref()?.to_string()))
                 .collect(),
         })
-}
-
-/// How many characters must be typed, deleted or replaced to make one word the other.
-pub fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let cost = (diagonal + usize::from(x != *y))
-                .min(row[j] + 1)
-                .min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
 }
 
 impl Lease<'_> {
@@ -348,18 +333,5 @@ impl Lease<'_> {
             }
         }
         Ok(image)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edit_distance_counts_edits() {
-        assert_eq!(edit_distance("alpine", "alpine"), 0);
-        assert_eq!(edit_distance("alpin", "alpine"), 1);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Result, Store};
 use crate::catalog::lease::LeaseRow;
-use crate::fsutil::{self, IoContext};
+use crate::fsutil;
 use crate::layout::Ingest;
 use crate::lock::FileLock;
 
@@ -32,11 +32,7 @@ pub struct Lease<'s> {
 impl Store {
     /// Begins a lease of a kind (`build`, `load`, …); `detail` says in words what it is for.
     pub fn lease(&self, kind: &str, detail: &str) -> Result<Lease<'_>> {
-        let id = hex(&self.host.random()[..8]);
-        let directory = self.private("leases");
-        let temporary = directory.join(format!(".{id}.tmp"));
-        let lock = FileLock::exclusive(&temporary)?;
-        fs::rename(&temporary, directory.join(&id)).at("rename", &temporary)?;
+        let (id, lock) = self.lock_lease()?;
         let lease = Lease {
             store: self,
             id,
@@ -53,6 +49,24 @@ impl Store {
         };
         self.write(|tx| Ok(tx.put_lease(&row)?))?;
         Ok(lease)
+    }
+}
+
+impl Store {
+    /// Makes and locks the file of a new lease.
+    fn lock_lease(&self) -> Result<(String, FileLock)> {
+        let directory = self.private("leases");
+        loop {
+            let id = hex(&self.host.random()[..8]);
+            let temporary = directory.join(format!(".{id}.tmp"));
+            let lock = FileLock::exclusive(&temporary)?;
+            match fs::rename(&temporary, directory.join(&id)) {
+                Ok(()) => return Ok((id, lock)),
+                // A prune took the file for a dead one's before it was locked: make another.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(fsutil::Error::new("rename", temporary, error).into()),
+            }
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use super::*;
 use crate::layer::entry::{Entry, Kind, Mtime, Xattrs};
 use crate::layer::error::Error;
 use crate::layer::testing::{
-    Collect, View, archive, assert_same, dir, directory, file, hardlink, is_root, overlay_view,
-    symlink, tree,
+    Collect, View, archive, assert_same, dir, directory, file, hardlink, is_real_root, is_root,
+    overlay_view, skip, symlink, tree,
 };
 use crate::layer::unpack::{Expected, Target, UnpackOptions, unpack};
 use crate::layer::{Compression, pack};
@@ -414,8 +414,10 @@ fn what_overlayfs_moved_elsewhere_is_an_error_that_names_it() {
         flags,
     );
     if set.is_err() {
-        eprintln!("SKIP: needs user.* attributes in the temporary directory");
-        return;
+        return skip(
+            "marks of overlayfs",
+            "user.* attributes in the temporary directory",
+        );
     }
     let upper = dir(place.path());
     let with = |xattrs| {
@@ -454,8 +456,10 @@ fn whiteouts_by_extended_attribute_are_known() {
         rustix::fs::setxattr(upper.join(path), name, value, flags)
     };
     if set("dir", "user.overlay.opaque", b"x").is_err() {
-        eprintln!("SKIP: needs user.* attributes in the temporary directory");
-        return;
+        return skip(
+            "marks of overlayfs",
+            "user.* attributes in the temporary directory",
+        );
     }
     set("dir/gone", "user.overlay.whiteout", b"").unwrap();
     let mut collect = Collect::default();
@@ -659,7 +663,7 @@ proptest! {
         let diff = collect_trees(&lower, &upper);
         let above = place.path().join("above");
         fs::create_dir(&above).unwrap();
-        if is_root("a_difference_makes_one_random_tree_of_another") {
+        if is_real_root() {
             let parent = dir(&lower);
             let xattrs = OverlayXattrs::Trusted;
             unpack_to(&archive(&diff.0), &above, Target::Overlay { xattrs, parent: Some(parent.as_fd()) });

@@ -36,6 +36,7 @@ mod remove;
 mod resolve;
 mod stream;
 mod unpacker;
+mod way;
 
 pub use unpacker::Unpacker;
 

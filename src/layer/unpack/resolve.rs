@@ -24,6 +24,7 @@ use rustix::io::Errno;
 
 use super::attributes::{Attributes, set_time};
 use super::remove::remove;
+use super::way::{Level, Way};
 use super::{Target, UnpackOptions};
 use crate::fsutil::{self, open_beneath};
 use crate::layer::entry::{Entry, Kind, Mtime, Xattrs, join};
@@ -33,8 +34,6 @@ use crate::layer::inode::{
 };
 use crate::layer::whiteout::{OverlayXattrs, is_host_xattr};
 
-/// As many links as Linux follows (path_resolution(7)).
-const LINK_LIMIT: usize = 40;
 /// Directories kept open.
 const CACHE_LIMIT: usize = 128;
 /// The longest path that the kernel takes at once, with its NUL.
@@ -171,27 +170,27 @@ impl<'a> Tree<'a> {
     }
 
     fn walk(&mut self, path: &[u8], entry: &[u8]) -> Result<Rc<Directory>> {
-        let mut walk = Walk::new(self, path)?;
-        while let Some(component) = walk.ahead.pop() {
+        let mut way = Way::new(&self.root, self.below(), path)?;
+        while let Some(component) = way.ahead.pop() {
             match component.as_slice() {
                 b"" | b"." => {}
-                b".." => walk.up(),
-                _ => self.step(&mut walk, &component, entry)?,
+                b".." => way.up(),
+                _ => self.step(&mut way, &component, entry)?,
             }
         }
-        Ok(walk.here().directory)
+        Ok(way.here().directory)
     }
 
     /// One component of a way.
-    fn step(&mut self, walk: &mut Walk, name: &[u8], entry: &[u8]) -> Result<()> {
-        let Level { directory, below } = walk.here();
+    fn step(&mut self, way: &mut Way, name: &[u8], entry: &[u8]) -> Result<()> {
+        let Level { directory, below } = way.here();
         let path = join(&directory.path, name);
         let there = stat_at(directory.as_fd(), name, &path)?;
         match there.as_ref().map(file_type) {
             Some(FileType::Directory) => {
                 let next = open_directory(directory.as_fd(), name, &path)?;
                 let below = self.below_of(below.as_deref(), name, &path, next.as_fd())?;
-                walk.down(
+                way.down(
                     Directory {
                         descriptor: next,
                         path,
@@ -201,7 +200,7 @@ impl<'a> Tree<'a> {
                 return Ok(());
             }
             Some(FileType::Symlink) => {
-                return walk.follow(read_link(directory.as_fd(), name, &path)?, entry);
+                return way.follow(read_link(directory.as_fd(), name, &path)?, entry);
             }
             Some(_) => self.clear_parent(&directory, name, &path, there.as_ref(), entry)?,
             None => {}
@@ -215,11 +214,11 @@ impl<'a> Tree<'a> {
                 let below = below
                     .as_ref()
                     .map_or(self.root.as_fd(), |below| below.as_fd());
-                walk.follow(read_link(below, name, &path)?, entry)
+                way.follow(read_link(below, name, &path)?, entry)
             }
             Some(FileType::Directory) => {
                 let made = self.make_implicit(&directory, name, path, inode.as_ref())?;
-                walk.down(made, inode.and_then(|inode| inode.file));
+                way.down(made, inode.and_then(|inode| inode.file));
                 Ok(())
             }
             _ => {
@@ -227,7 +226,7 @@ impl<'a> Tree<'a> {
                 if there.is_some() {
                     self.make_opaque(&made)?;
                 }
-                walk.down(made, None);
+                way.down(made, None);
                 Ok(())
             }
         }
@@ -474,78 +473,4 @@ fn is_detour(error: &fsutil::Error) -> bool {
     detours
         .iter()
         .any(|errno| code == Some(errno.raw_os_error()))
-}
-
-/// A directory on the way, and what is below it.
-#[derive(Clone)]
-struct Level {
-    directory: Rc<Directory>,
-    below: Option<Rc<OwnedFd>>,
-}
-
-/// The way to a directory, component by component.
-struct Walk {
-    root: Level,
-    levels: Vec<Level>,
-    /// Components still to go, the next one last.
-    ahead: Vec<Vec<u8>>,
-    links: usize,
-}
-
-impl Walk {
-    fn new(tree: &Tree<'_>, path: &[u8]) -> Result<Walk> {
-        let below = tree
-            .below()
-            .map(|below| open_directory(below, b".", b""))
-            .transpose()?;
-        let root = Level {
-            directory: Rc::clone(&tree.root),
-            below: below.map(Rc::new),
-        };
-        let mut walk = Walk {
-            root,
-            levels: Vec::new(),
-            ahead: Vec::new(),
-            links: 0,
-        };
-        walk.put_ahead(path);
-        Ok(walk)
-    }
-
-    fn here(&self) -> Level {
-        self.levels.last().unwrap_or(&self.root).clone()
-    }
-
-    fn down(&mut self, directory: Directory, below: Option<OwnedFd>) {
-        self.levels.push(Level {
-            directory: Rc::new(directory),
-            below: below.map(Rc::new),
-        });
-    }
-
-    /// The root's parent is the root.
-    fn up(&mut self) {
-        self.levels.pop();
-    }
-
-    fn follow(&mut self, target: Vec<u8>, entry: &[u8]) -> Result<()> {
-        self.links += 1;
-        if self.links > LINK_LIMIT {
-            let problem = EntryProblem::TooManyLinks;
-            return Err(Error::Entry {
-                path: entry.to_vec(),
-                problem,
-            });
-        }
-        if target.starts_with(b"/") {
-            self.levels.clear();
-        }
-        self.put_ahead(&target);
-        Ok(())
-    }
-
-    fn put_ahead(&mut self, path: &[u8]) {
-        self.ahead
-            .extend(path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
-    }
 }
