@@ -37,7 +37,7 @@ test-peers:
 	@fixtures/install-peers.sh
 
 bench: $(BIN) test-peers
-	$(CARGO) run --release --locked --example bench
+	RSTORE=$(CURDIR)/$(BIN) $(CARGO) run --locked --example bench
 
 install: $(BIN)
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rstore

@@ -1,5 +1,7 @@
 //! `make bench`: one Dockerfile of twenty steps, built by rstore, buildah and BuildKit.
 //!
+//! `RSTORE` names the program, which should be one that was compiled for speed; this one need not.
+//!
 //! Every round, each builder builds it cold (`--no-cache`: every step runs, the base is there and
 //! unpacked) and then all cached. The rounds interleave the builders, so that a machine that gets
 //! slower gets slower for all of them; the table has the medians. Rounds end with `ROUNDS` or with
@@ -62,14 +64,9 @@ struct Rstore {
 
 impl Rstore {
     fn new(work: &Path, tar: &Path) -> Outcome<Rstore> {
-        // Built by the same cargo into the same directory, one above the examples'.
-        let example = std::env::current_exe().map_err(|error| error.to_string())?;
-        let directory = example
-            .parent()
-            .and_then(Path::parent)
-            .ok_or("no target directory")?;
+        let program = std::env::var_os("RSTORE").or(find("rstore").map(Into::into));
         let rstore = Rstore {
-            program: directory.join("rstore"),
+            program: program.ok_or("RSTORE does not say which")?.into(),
             root: work.join("rstore"),
         };
         run(rstore.command().arg("import").arg(tar).arg("base"))?;

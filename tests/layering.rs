@@ -106,7 +106,7 @@ impl Source {
         self.path.iter().any(|part| {
             let part = part.to_string_lossy();
             let part = part.strip_suffix(".rs").unwrap_or(&part);
-            part == "tests" || part.ends_with("_tests") || part == "testing"
+            ["tests", "testing", "bench"].contains(&part) || part.ends_with("_tests")
         })
     }
 
