@@ -129,6 +129,7 @@ impl Committer<'_> {
         let key = key::cache_key(
             self.parent.as_ref(),
             &self.platform,
+            self.options.timestamp,
             &job.step.identity,
             content.as_ref(),
         );

@@ -262,14 +262,25 @@ fn expose(word: &str) -> Result<Vec<String>, String> {
         .collect())
 }
 
+/// The signals of Linux by name; signal(7).
+const SIGNALS: [&str; 35] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "UNUSED",
+];
+
 fn stop_signal(signal: &str) -> Result<String, String> {
-    let name = signal.strip_prefix("SIG").unwrap_or(signal);
+    let upper = signal.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let number = signal.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
-    let named = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'+' || b == b'-')
-        && !name.bytes().all(|b| b.is_ascii_digit());
+    let real_time = |text: &str| text.is_empty() || text[1..].parse::<u8>().is_ok_and(|n| n <= 30);
+    let named = SIGNALS.contains(&name)
+        || name
+            .strip_prefix("RTMIN")
+            .is_some_and(|rest| rest.is_empty() || (rest.starts_with('+') && real_time(rest)))
+        || name
+            .strip_prefix("RTMAX")
+            .is_some_and(|rest| rest.is_empty() || (rest.starts_with('-') && real_time(rest)));
     if number || named {
         return Ok(signal.to_owned());
     }
@@ -326,6 +337,25 @@ mod tests {
         ] {
             config.apply(&Kind::Workdir(path.into())).unwrap();
             assert_eq!(config.working_dir(), result);
+        }
+    }
+
+    #[test]
+    fn signals_are_those_of_linux() {
+        for good in ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-1", "SIGRTMIN"] {
+            assert_eq!(stop_signal(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "FOO",
+            "SIG",
+            "0",
+            "65",
+            "SIGRTMIN3",
+            "RTMIN+",
+            "RTMIN+99",
+        ] {
+            assert!(stop_signal(bad).is_err(), "{bad}");
         }
     }
 

@@ -33,8 +33,12 @@ pub struct Context {
 
 impl Context {
     /// The context in `directory`, for a Dockerfile at `dockerfile`: `DOCKERFILE.dockerignore`
-    /// beside it goes before `.dockerignore`.
-    pub fn open(directory: &Path, dockerfile: Option<&Path>) -> Result<Context, Error> {
+    /// beside it goes before `.dockerignore`. A store that lies in the context is no part of it.
+    pub fn open(
+        directory: &Path,
+        dockerfile: Option<&Path>,
+        store: Option<&Path>,
+    ) -> Result<Context, Error> {
         let root = fsutil::open_dir(directory)?;
         let mut ignore = IgnorePatterns::default();
         let beside = dockerfile.map(|path| {
@@ -58,6 +62,9 @@ impl Context {
             root,
             label: "the build context".to_owned(),
             ignore: None,
+            hidden: store
+                .and_then(|path| fs::metadata(path).ok())
+                .map(|m| (m.dev(), m.ino())),
             keeps_owners: false,
         };
         Ok(Context { tree, ignore })
@@ -73,6 +80,7 @@ impl Context {
                 .at("duplicate", "the build context")?,
             label: self.tree.label.clone(),
             ignore: Some(&self.ignore),
+            hidden: self.tree.hidden,
             keeps_owners: false,
         })
     }

@@ -24,7 +24,9 @@ use super::plan::{FileSource, FilesOperation};
 use super::tree::{Found, Matched, Tree, look_up, resolve_destination};
 use crate::dockerfile::ignore::IgnorePatterns;
 use crate::fsutil::{self, IoContext};
-use crate::layer::{Decompressor, Device, Entry, EntrySink, Kind, Mtime, TarReader};
+use crate::layer::{
+    Decompressor, Device, Entry, EntrySink, Error, Kind, Mtime, TarReader, whiteout,
+};
 use crate::oci::Digest;
 use crate::oci::digest::Hasher;
 use crate::store::Store;
@@ -105,7 +107,12 @@ fn is_archive(source: &Matched) -> Result<bool, StepError> {
     if source.metadata.len() == 0 {
         return Ok(false);
     }
-    Ok(matches!(TarReader::new(reader).next_entry(), Ok(Some(_))))
+    // An archive whose first entry is refused is one all the same: unpacking will say why.
+    Ok(match TarReader::new(reader).next_entry() {
+        Ok(first) => first.is_some(),
+        Err(Error::Archive { .. } | Error::Decompress { .. } | Error::Read(_)) => false,
+        Err(_) => true,
+    })
 }
 
 impl Selection {
@@ -336,6 +343,7 @@ impl Writer<'_> {
                 let target = self.target(name, destination, slash || several)?;
                 self.parents(&target)?;
                 let size = content.len() as u64;
+                no_whiteout(&relative(&target))?;
                 let mut entry = Entry::new(relative(&target), Kind::File { size }, 0o644);
                 entry.mtime = self.emission.now;
                 self.finish(&mut entry);
@@ -465,6 +473,12 @@ impl Writer<'_> {
         if self.is_directory(path)? {
             return Ok(());
         }
+        if self.there(path)?.is_some() {
+            return Err(StepError::Invalid(format!(
+                "{path:?} is a file in the image, and cannot be a directory"
+            )));
+        }
+        no_whiteout(&relative(path))?;
         let mut entry = Entry::new(relative(path), Kind::Directory, 0o755);
         entry.mtime = self.emission.now;
         self.owned(&mut entry);
@@ -478,6 +492,7 @@ impl Writer<'_> {
             self.made
                 .insert(format!("/{}", String::from_utf8_lossy(path)));
         }
+        no_whiteout(path)?;
         let metadata = &found.metadata;
         let Some(kind) = kind(found)? else {
             return Ok(());
@@ -514,14 +529,27 @@ impl Writer<'_> {
         let compressed = Decompressor::new(open_archive(source)?)
             .map_err(|error| fsutil::Error::new("read", &source.path, error))?;
         let mut reader = TarReader::new(compressed);
+        let mut names: hashbrown::HashSet<Vec<u8>> = Default::default();
         while let Some(mut entry) = reader.next_entry()? {
             if entry.path.is_empty() {
                 continue;
             }
             let inside = |path: &[u8]| join(&relative(destination), path);
+            no_whiteout(&entry.path)?;
             let path = inside(&entry.path);
             if let Kind::Hardlink { target } = &mut entry.kind {
+                if !names.contains(target) {
+                    return Err(StepError::Invalid(format!(
+                        "{:?} in {:?} is a hard link to {:?}, which does not come before it",
+                        String::from_utf8_lossy(&entry.path),
+                        source.path,
+                        String::from_utf8_lossy(target)
+                    )));
+                }
                 *target = inside(target);
+            }
+            if entry.kind != Kind::Directory {
+                names.insert(entry.path.clone());
             }
             entry.path = path;
             self.owned(&mut entry);
@@ -562,6 +590,19 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     }
     path.extend_from_slice(name);
     path
+}
+
+/// Refuses what a layer cannot hold: `.wh.` names are its words for "removed" (image-spec,
+/// layer.md, "Whiteouts"), and would take files of the image away.
+fn no_whiteout(path: &[u8]) -> Result<(), StepError> {
+    let is_mark = |component: &[u8]| component.starts_with(whiteout::PREFIX);
+    if !path.split(|byte| *byte == b'/').any(is_mark) {
+        return Ok(());
+    }
+    let shown = String::from_utf8_lossy(path);
+    Err(StepError::Invalid(format!(
+        "{shown:?}: a name that begins with .wh. means a removal in a layer; rename it, or exclude it in .dockerignore"
+    )))
 }
 
 /// What a file becomes; sockets, which no archive holds, are left out as docker does.

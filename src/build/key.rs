@@ -1,8 +1,8 @@
 //! Cache keys: what must be the same for a step's result to be the same. Pure.
 //!
 //! A key is the digest of the parent image's ID, the instruction with every word final, and, for
-//! COPY and ADD, the content of what is copied. Not in it: times, the values of ARGs that a step
-//! does not use, proxies.
+//! COPY and ADD, the content of what is copied; and the time that all is to bear, if one was asked
+//! for. Not in it: other times, the values of ARGs that a step does not use, proxies.
 
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ const VERSION: u32 = 1;
 pub fn cache_key(
     parent: Option<&Image>,
     platform: &Platform,
+    timestamp: Option<i64>,
     identity: &Value,
     content: Option<&Digest>,
 ) -> Digest {
@@ -28,6 +29,7 @@ pub fn cache_key(
         "parent": parent,
         "step": identity,
         "content": content,
+        "timestamp": timestamp,
     });
     Digest::of(text.to_string().as_bytes())
 }
@@ -53,15 +55,15 @@ mod tests {
     #[test]
     fn a_key_depends_on_the_step_and_on_the_content() {
         let step = json!({ "run": ["true"] });
-        let key = cache_key(None, &platform(), &step, None);
-        assert_eq!(key, cache_key(None, &platform(), &step, None));
+        let key = cache_key(None, &platform(), None, &step, None);
+        assert_eq!(key, cache_key(None, &platform(), None, &step, None));
         assert_ne!(
             key,
-            cache_key(None, &platform(), &json!({ "run": ["false"] }), None)
+            cache_key(None, &platform(), None, &json!({ "run": ["false"] }), None)
         );
         assert_ne!(
             key,
-            cache_key(None, &platform(), &step, Some(&Digest::of(b"")))
+            cache_key(None, &platform(), None, &step, Some(&Digest::of(b"")))
         );
     }
 }

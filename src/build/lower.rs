@@ -28,7 +28,7 @@ use crate::dockerfile::{
 };
 use crate::executor::Network;
 use crate::oci::Platform;
-use crate::store;
+use crate::store::{self, Image};
 
 /// Lowers a Dockerfile. `name` is what errors call it.
 pub fn lower(
@@ -193,7 +193,12 @@ impl Lowering<'_> {
                 .map_err(|why| self.failed(line, &stage.from.original, StepError::Invalid(why)))?,
             None => self.options.platform.clone(),
         };
-        let base = self.base(&node.base, &platform, line, &stage.from.original)?;
+        let base = self.base(
+            &node.base,
+            (&platform, node.platform.is_some()),
+            line,
+            &stage.from.original,
+        )?;
         let mut state = StageState {
             index,
             label: stage
@@ -264,7 +269,7 @@ impl Lowering<'_> {
     fn base(
         &mut self,
         source: &StageSource,
-        platform: &Platform,
+        (platform, asked): (&Platform, bool),
         line: u32,
         text: &str,
     ) -> Result<Base, Error> {
@@ -272,10 +277,37 @@ impl Lowering<'_> {
             StageSource::Scratch => Ok(Base::Scratch),
             StageSource::Stage(index) => Ok(Base::Stage(*index)),
             StageSource::Image(name) => match self.images.image(name, platform) {
-                Ok(image) => Ok(Base::Image(Box::new(image))),
+                Ok(image) => {
+                    self.same_platform(&image, name, platform, asked)
+                        .map_err(|error| self.failed(line, text, error))?;
+                    Ok(Base::Image(Box::new(image)))
+                }
                 Err(error) => Err(self.failed(line, text, missing_image(error))),
             },
         }
+    }
+
+    /// A platform that was asked for is that of the base, or the build is another than was meant.
+    /// One that nobody asked for is whatever the image is.
+    fn same_platform(
+        &self,
+        image: &Image,
+        name: &str,
+        wanted: &Platform,
+        asked: bool,
+    ) -> Result<(), StepError> {
+        let found = image.config.platform();
+        let same = found.os == wanted.os
+            && found.architecture == wanted.architecture
+            && (wanted.variant.is_none()
+                || found.variant.is_none()
+                || found.variant == wanted.variant);
+        if same || !(asked || *wanted != self.options.build_platform) {
+            return Ok(());
+        }
+        Err(StepError::Invalid(format!(
+            "image {name:?} is for {found}, not for {wanted}"
+        )))
     }
 
     fn base_config(&self, base: &Base) -> StageConfig {
@@ -587,6 +619,14 @@ impl Lowering<'_> {
         operation: FilesOperation,
         from: Option<&str>,
     ) -> Result<(), Error> {
+        let root = operation.destination == "/";
+        if operation.sources.len() > 1 && !root && !operation.destination.ends_with('/') {
+            let why = format!(
+                "with more than one source the destination is a directory, and must end with a slash: {:?}",
+                format!("{}/", operation.destination)
+            );
+            return Err(self.failed(at.0, at.1, StepError::Invalid(why)));
+        }
         let names: Vec<&str> = operation
             .sources
             .iter()

@@ -24,6 +24,12 @@ pub fn platform_argument(name: &str, options: &Options, target: &Platform) -> Op
     })
 }
 
+/// What a word alone may be: Go's names of architectures, and the kernel's of two.
+const ARCHITECTURES: [&str; 14] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "ppc64le", "riscv64",
+    "s390x", "wasm", "x86_64", "aarch64",
+];
+
 /// `os/architecture[/variant]`, or an architecture alone for linux.
 pub fn parse_platform(text: &str) -> Result<Platform, String> {
     let parts: Vec<&str> = text.split('/').collect();
@@ -40,6 +46,11 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
         _ => ("", "", None),
     };
     if !parts.iter().all(named) || architecture.is_empty() {
+        return Err(format!(
+            "{text:?} is not a platform: os/architecture[/variant], such as linux/arm64"
+        ));
+    }
+    if parts.len() == 1 && !ARCHITECTURES.contains(&architecture) {
         return Err(format!(
             "{text:?} is not a platform: os/architecture[/variant], such as linux/arm64"
         ));

@@ -366,6 +366,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         let key = cache_key(
             self.image.as_ref(),
             &self.stage.platform,
+            around.options.timestamp,
             &step.identity,
             content,
         );
@@ -588,6 +589,7 @@ impl<'g> StageThread<'_, '_, 'g> {
                     root,
                     label,
                     ignore: None,
+                    hidden: None,
                     keeps_owners: true,
                 }))
             }

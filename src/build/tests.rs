@@ -77,7 +77,7 @@ impl House {
     ) -> Result<(Image, Vec<Event>), Error> {
         let mut options = options();
         change(&mut options);
-        let context = Context::open(&self.context(), None)?;
+        let context = Context::open(&self.context(), None, Some(self.store.root()))?;
         let lease = self.store.lease("build", "test")?;
         let events = Mutex::new(Vec::new());
         let sink = |event: Event| events.lock().unwrap().push(event);
@@ -366,4 +366,160 @@ fn a_directory_is_copied_through_a_link_of_the_image_and_never_over_it() {
         error.to_string().contains("\"/usr\", which is a directory"),
         "{error}"
     );
+}
+
+/// What a build of these lines on top of a small base is refused with.
+fn refusal(house: &House, lines: &str) -> String {
+    house.file("base/etc/passwd", "root:x:0:0::/:\n");
+    let text = format!("FROM scratch AS b\nCOPY base/ /\nFROM b\n{lines}\n");
+    house.build(&text, |_| {}).unwrap_err().to_string()
+}
+
+fn archive(house: &House, name: &str, entries: &[crate::layer::Entry]) {
+    let mut tar = crate::layer::TarWriter::new(Vec::new());
+    for entry in entries {
+        tar.append(entry, None).unwrap();
+    }
+    fs::write(house.context().join(name), tar.finish().unwrap()).unwrap();
+}
+
+#[test]
+fn what_would_harm_the_image_is_refused_with_its_line() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    use crate::layer::{Entry, Kind};
+    let house = House::new();
+    house.file("f", "f");
+    house.file("g", "g");
+    house.file(".wh.etc", "");
+    house.file("d/.wh..wh..opq", "");
+    archive(
+        &house,
+        "marks.tar",
+        &[Entry::new("x/.wh.y", Kind::File { size: 0 }, 0o644)],
+    );
+    let link = Kind::Hardlink {
+        target: b"elsewhere".to_vec(),
+    };
+    archive(&house, "link.tar", &[Entry::new("h", link, 0o644)]);
+    for (line, why) in [
+        ("COPY .wh.etc /", "means a removal"),
+        ("COPY d /d", "means a removal"),
+        ("ADD marks.tar /", "means a removal"),
+        ("ADD link.tar /", "does not come before it"),
+        ("COPY f /etc/passwd/", "is a file in the image"),
+        ("COPY f /etc/passwd/f", "is a file in the image"),
+        ("COPY f g /both", "must end with a slash"),
+        ("WORKDIR /etc/passwd", "is a file in the image"),
+        ("STOPSIGNAL FOO", "is not a signal"),
+    ] {
+        let error = refusal(&house, line);
+        assert!(
+            error.starts_with(&format!("Dockerfile:4: {line}: ")) && error.contains(why),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_base_for_another_platform_is_refused_when_one_was_asked_for() {
+    let house = House::new();
+    let arm = Platform {
+        architecture: "arm64".into(),
+        os: "linux".into(),
+        variant: None,
+    };
+    house
+        .build("FROM scratch\nENV A=1\n", |o| {
+            (o.platform, o.tags) = (arm, vec!["arm:latest".into()])
+        })
+        .unwrap();
+    house.build("FROM arm\nENV B=1\n", |_| {}).unwrap();
+    for text in [
+        "FROM --platform=linux/amd64 arm\n",
+        "FROM --platform=$BUILDPLATFORM arm\n",
+    ] {
+        let error = house.build(text, |_| {}).unwrap_err().to_string();
+        assert!(
+            error.contains("\"arm\" is for linux/arm64, not for linux/amd64"),
+            "{error}"
+        );
+    }
+    let error = house
+        .build("FROM --platform=bogus arm\n", |_| {})
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("is not a platform"), "{error}");
+}
+
+#[test]
+fn a_timestamp_is_part_of_what_is_asked_of_the_cache() {
+    let house = House::new();
+    let text = "FROM scratch\nENV A=1\n";
+    let now = house.build(text, |_| {}).unwrap().0;
+    let then = house
+        .build(text, |options| options.timestamp = Some(0))
+        .unwrap()
+        .0;
+    assert_ne!(now.digest, then.digest);
+    assert_eq!(then.config.created.as_deref(), Some("1970-01-01T00:00:00Z"));
+    assert_eq!(house.build(text, |_| {}).unwrap().0.digest, now.digest);
+}
+
+#[test]
+fn the_store_is_no_part_of_a_context_that_holds_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let house = House::new();
+    house.file("f", "f");
+    let context = Context::open(house.dir.path(), None, Some(house.store.root())).unwrap();
+    let tree = context.tree().unwrap();
+    let root = &tree.matches(".").unwrap()[0];
+    let found = tree.walk(root, &Default::default()).unwrap();
+    let names: Vec<String> = found
+        .iter()
+        .map(|f| f.relative.display().to_string())
+        .collect();
+    assert_eq!(names, ["", "context", "context/f"]);
+}
+
+#[test]
+fn a_missing_index_is_made_again_and_never_taken_for_an_empty_one() {
+    let house = House::new();
+    house
+        .build("FROM scratch\nENV A=b\n", |o| {
+            o.tags = vec!["app:latest".into()]
+        })
+        .unwrap();
+    let root = house.store.root().to_path_buf();
+    drop(house.store);
+    let open = || {
+        Store::open(
+            &root,
+            OpenMode::Existing,
+            Arc::new(TestHost(AtomicU64::new(1))),
+        )
+    };
+    fs::remove_file(root.join("index.json")).unwrap();
+    let store = open().unwrap();
+    assert!(
+        store.notices()[0]
+            .to_string()
+            .contains("index.json was missing")
+    );
+    assert!(store.find("app").is_ok());
+    drop(store);
+    // Without the catalog nobody knows the names.
+    fs::remove_file(root.join("index.json")).unwrap();
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(root.join("rstore").join(file));
+    }
+    let error = open().unwrap_err();
+    assert!(
+        error.is_corruption() && error.to_string().contains("is missing"),
+        "{error}"
+    );
+    assert!(root.join("blobs/sha256").read_dir().unwrap().count() > 0);
 }

@@ -13,6 +13,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -31,6 +32,9 @@ pub struct Tree<'a> {
     pub label: String,
     /// What of it isn't there: `.dockerignore`.
     pub ignore: Option<&'a IgnorePatterns>,
+    /// A directory that isn't there for copies, by device and inode: the store itself, which a
+    /// build changes while it reads.
+    pub hidden: Option<(u64, u64)>,
     /// Whether files keep their owners; those of a context become root's.
     pub keeps_owners: bool,
 }
@@ -193,6 +197,10 @@ impl Tree<'_> {
                 relative,
             };
             let is_dir = file.metadata.is_dir();
+            if is_dir && self.hidden == Some((file.metadata.dev(), file.metadata.ino())) {
+                walk.skip_current_dir();
+                continue;
+            }
             let (ignored, exceptions) = self.ignored(source, &file, exclude);
             if ignored && is_dir && !exceptions {
                 walk.skip_current_dir();
@@ -358,6 +366,7 @@ mod tests {
                 root,
                 label: "the context".into(),
                 ignore,
+                hidden: None,
                 keeps_owners: false,
             },
         )

@@ -93,6 +93,31 @@ impl Error {
         )
     }
 
+    /// What somebody can do about it, where that is known.
+    pub fn remedy(&self) -> Option<String> {
+        let Error::Sqlite { path, source } = self else {
+            return None;
+        };
+        let store = path
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(path)
+            .display();
+        match source.sqlite_error_code()? {
+            rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen => Some(format!(
+                "this user may not write the store {store}, and even looking needs that: become its owner, or name another with --root"
+            )),
+            _ if self.is_damage() => Some(format!(
+                "the catalog is damaged: remove {}, and the next command makes it again from the blobs",
+                path.display()
+            )),
+            rusqlite::ErrorCode::DiskFull => Some(format!(
+                "the disk is full: `rstore --root {store} prune` frees what nothing needs"
+            )),
+            _ => None,
+        }
+    }
+
     /// Whether the disk is full.
     pub fn is_no_space(&self) -> bool {
         match self {

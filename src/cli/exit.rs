@@ -14,7 +14,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::{gc, store};
+use crate::{catalog, gc, store};
 
 /// An error whose exit code is known where it arises.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,9 @@ pub fn end(outcome: super::Result) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("error: {}", message(&error)));
+            if let Some(remedy) = remedy(&error) {
+                tell(&remedy);
+            }
             ExitCode::from(code(&error))
         }
     }
@@ -116,13 +119,37 @@ pub fn code(error: &anyhow::Error) -> u8 {
         {
             return 4;
         }
+        if let Some(error) = cause.downcast_ref::<catalog::Error>()
+            && error.is_damage()
+        {
+            return 4;
+        }
         match cause.downcast_ref::<gc::Error>() {
             Some(gc::Error::Busy { .. }) => return 75,
             Some(gc::Error::Unreadable(_)) => return 4,
+            Some(gc::Error::Catalog(error)) if error.is_damage() => return 4,
             _ => {}
         }
     }
     1
+}
+
+/// What somebody can do about an error of the catalog, however deep it lies.
+fn remedy(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<catalog::Error>() {
+            return error.remedy();
+        }
+        match (
+            cause.downcast_ref::<store::Error>(),
+            cause.downcast_ref::<gc::Error>(),
+        ) {
+            (Some(store::Error::Catalog(error)), _) | (_, Some(gc::Error::Catalog(error))) => {
+                error.remedy()
+            }
+            _ => None,
+        }
+    })
 }
 
 /// The error and its causes in one line; a cause that its effect has told already is left out.

@@ -33,6 +33,9 @@ pub struct Script {
     pub empty: OwnedFd,
     /// The host name, if it is to be set.
     pub hostname: Vec<u8>,
+    /// Where our command line lies in memory: the step may read `/proc/1/cmdline`, and what
+    /// rstore was called with (build arguments, paths) is none of its business.
+    pub command_line: Option<std::ops::Range<usize>>,
     /// Whether the network namespace is new.
     pub loopback: bool,
     /// The step's process.
@@ -85,6 +88,9 @@ pub fn run(script: &Script, parents_end: RawFd) -> ! {
 
 fn play(script: &Script, channel: &mut BorrowedFd<'_>) -> Result<i32, Failure> {
     arm(*channel)?;
+    if let Some(range) = &script.command_line {
+        sys::forget_command_line(range.clone());
+    }
     set_up_mounts(script)?;
     if !script.hostname.is_empty() {
         rustix::system::sethostname(&script.hostname).stage(Stage::Hostname)?;

@@ -35,6 +35,7 @@ pub fn prepare(step: Step, streams: Streams, stubs: &mut Stubs) -> Result<Script
         attachments,
         empty,
         hostname: step.hostname.into_bytes(),
+        command_line: command_line(),
         loopback: step.network == Network::None,
         process,
         streams,
@@ -247,4 +248,18 @@ pub fn above_streams(fd: impl AsFd) -> Result<OwnedFd, Error> {
         doing: "duplicate a descriptor",
         source: errno.into(),
     })
+}
+
+/// Where the kernel says that this process's command line lies (proc_pid_stat(5), `arg_start` and
+/// `arg_end`); `None` where it doesn't say.
+fn command_line() -> Option<std::ops::Range<usize>> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name is in parentheses and may hold anything; fields 3, 4, … follow it.
+    let mut fields = stat
+        .rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .skip(48 - 3);
+    let (start, end): (usize, usize) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (0 < start && start < end).then_some(start..end)
 }

@@ -1,9 +1,9 @@
 //! SIGINT, SIGTERM and SIGHUP as a cancellation.
 //!
 //! The handler stores the signal's number and cancels: two atomic stores, one atomic load and a
-//! write(2), all of them async-signal-safe (signal-safety(7)). It is taken off as it runs
-//! (`SA_RESETHAND`): a second Ctrl-C ends a process that does not end by itself, and the kernel
-//! then ends its steps (see the module above).
+//! write(2), all of them async-signal-safe (signal-safety(7)). It stays: an impatient second Ctrl-C
+//! must not leave behind what the first has begun to put away. A process that does not end by
+//! itself is for SIGKILL, and the kernel then ends its steps (see the module above).
 
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -14,7 +14,8 @@ use super::Cancel;
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 static CANCEL: OnceLock<Cancel> = OnceLock::new();
 
-/// Cancels `cancel` at the first SIGINT, SIGTERM or SIGHUP. Of several calls in one process the
+/// Cancels `cancel` at SIGINT, SIGTERM or SIGHUP; another one while things are being put away
+/// changes nothing, so that an impatient second Ctrl-C leaves nothing behind either. Of several calls in one process the
 /// first counts. A signal that the parent had ignored (nohup) stays so.
 pub fn on_interrupt(cancel: Cancel) {
     if CANCEL.set(cancel).is_err() {
@@ -53,7 +54,7 @@ fn install(signal: libc::c_int) {
         }
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handle as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
+        action.sa_flags = libc::SA_RESTART;
         libc::sigemptyset(&mut action.sa_mask);
         libc::sigaction(signal, &action, std::ptr::null_mut());
     }

@@ -216,6 +216,13 @@ pub fn drop_from_bounding_set(capability: u32) -> Result<()> {
     check(c_long::from(returned)).map(drop)
 }
 
+/// Overwrites the command line of this process, a forked child: the pages are its own copy.
+pub fn forget_command_line(range: std::ops::Range<usize>) {
+    // SAFETY: the range is that of our own argument strings, as the kernel told the parent, whose
+    // address space the child has a copy of; nothing in the child reads them again.
+    unsafe { std::ptr::write_bytes(range.start as *mut u8, 0, range.len()) };
+}
+
 /// Puts this thread under a seccomp program, besides those it is under already.
 pub fn install_filter(program: &[libc::sock_filter]) -> Result<()> {
     let header = libc::sock_fprog {

@@ -25,7 +25,7 @@ use crate::oci::document::Role;
 /// A document that is reachable and cannot be read: nothing may be removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{digest} is needed{} and {why}: what it needs in turn is not known, so nothing is removed; `rstore fsck --repair` mends what can be mended, `rstore untag` gives a broken image up",
+    "{digest} is needed{} and {why}: what it needs in turn is not known, so nothing is removed; load or build the image again to mend it, or give it up with `rstore untag`",
     by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default()
 )]
 pub struct Unreadable {
@@ -224,7 +224,7 @@ mod tests {
         let error = refused("X->A,B A->a B->b +X !B");
         assert_eq!(error.digest, Digest::of(b"B"));
         assert_eq!(error.by.as_deref(), Some("X"));
-        assert!(error.to_string().contains("fsck --repair"), "{error}");
+        assert!(error.to_string().contains("rstore untag"), "{error}");
     }
 
     #[test]

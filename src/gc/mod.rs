@@ -88,7 +88,7 @@ pub enum Error {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     /// Another prune is at work.
-    #[error("another prune is running (it holds {}); try again, or wait for it with --wait", path.display())]
+    #[error("another prune is running (it holds {}); try again when it has ended", path.display())]
     Busy {
         /// The lock that it holds.
         path: PathBuf,

@@ -45,7 +45,7 @@ pub enum UsageKind {
     Containers,
     /// Files being written, or left half written.
     Temporary,
-    /// Blobs that `fsck` moved away.
+    /// What was found damaged and moved away.
     Quarantine,
     /// The catalog, index.json, locks, the reserve, the directories themselves.
     Overhead,

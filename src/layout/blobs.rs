@@ -25,14 +25,14 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] fsutil::Error),
     /// There is no such blob.
-    #[error("blob {digest} is missing from the store; `rstore fsck` lists what is damaged")]
+    #[error("blob {digest} is missing from the store; load, import or build its image again")]
     Missing {
         /// Its digest.
         digest: Digest,
     },
     /// The bytes are not those that the name promises.
     #[error(
-        "blob {digest} is corrupt: its bytes have digest {actual}; `rstore fsck --repair` moves it to quarantine"
+        "blob {digest} is corrupt: its bytes have digest {actual}; remove the file, and load, import or build its image again"
     )]
     Corrupt {
         /// The name.

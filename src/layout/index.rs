@@ -24,12 +24,18 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] fsutil::Error),
     /// Not an image index.
-    #[error("{} is not a valid image index: {why}; restore it, or `rstore fsck --repair`", path.display())]
+    #[error("{} is not a valid image index: {why}; the blobs are untouched: put the file right, or move it away to have the tags restored that the catalog knows", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// There is none, so that which images have names is not known.
+    #[error("{} is missing, and no catalog knows what it named; to begin anew, write {{\"schemaVersion\":2,\"manifests\":[]}} to it, and `rstore tag` what `rstore images -a` lists before anything is pruned", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
     },
 }
 

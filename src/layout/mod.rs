@@ -171,11 +171,14 @@ impl Layout {
         Ok(Signature::of(&self.index_path())?)
     }
 
-    /// Reads the index. A layout without one names nothing.
+    /// Reads the index. A missing one is an error: that nothing is named would be a guess, and all
+    /// images would be garbage by it.
     pub fn index(&self) -> Result<Index> {
         let path = self.index_path();
         match Index::read(&path) {
-            Err(index::Error::Io(error)) if error.is_not_found() => Ok(Index::empty()),
+            Err(index::Error::Io(error)) if error.is_not_found() => {
+                Err(index::Error::Missing { path }.into())
+            }
             other => Ok(other?),
         }
     }

@@ -164,7 +164,13 @@ impl Error {
     pub fn is_corruption(&self) -> bool {
         match self {
             Error::Layout(layout::Error::Blob(error)) => error.is_damage(),
-            Error::Layout(layout::Error::Index(layout::index::Error::Invalid { .. })) => true,
+            Error::Layout(layout::Error::Index(
+                layout::index::Error::Invalid { .. } | layout::index::Error::Missing { .. },
+            )) => true,
+            Error::Catalog(catalog::Error::Layout(layout::Error::Index(
+                layout::index::Error::Invalid { .. } | layout::index::Error::Missing { .. },
+            ))) => true,
+            Error::Catalog(error) => error.is_damage(),
             Error::Layer { source, .. } => source.is_bad_layer(),
             Error::Document { .. } => true,
             _ => false,
@@ -183,6 +189,11 @@ pub enum Notice {
         /// How many blobs were taken in.
         blobs: usize,
     },
+    /// `index.json` was missing: it was made again from the catalog's mirror of it.
+    IndexRestored {
+        /// How many entries it has.
+        entries: usize,
+    },
     /// The catalog was torn: it was moved away and made again.
     CatalogRebuilt {
         /// Where the torn one is.
@@ -198,6 +209,10 @@ impl std::fmt::Display for Notice {
             Notice::CatalogBuilt { blobs } => write!(
                 f,
                 "the store has no catalog: made one from its {blobs} blobs (cache and history start anew)"
+            ),
+            Notice::IndexRestored { entries } => write!(
+                f,
+                "index.json was missing: made again from the catalog, with {entries} entries; check it against `rstore images`"
             ),
             Notice::CatalogRebuilt { moved_to, why } => write!(
                 f,
@@ -287,14 +302,18 @@ impl Store {
 
     fn take_in(mut self) -> Result<Store> {
         let now = self.now();
+        if let Some(entries) = self.restore_index()? {
+            self.notices.push(Notice::IndexRestored { entries });
+        }
         if self.catalog.read(|tx| tx.meta(BUILT))?.is_none() {
             sync::index(&self.catalog, &self.layout, now)?;
-            let scanned = sync::scan(&self.catalog, &self.layout, now)?;
+            sync::scan(&self.catalog, &self.layout, now)?;
             self.catalog
                 .write(|tx| Ok::<_, catalog::WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
-            let blobs = scanned.added;
-            let had_blobs = blobs > 0 || !self.catalog.read(|tx| tx.index_entries())?.is_empty();
-            if self.notices.is_empty() && had_blobs {
+            let mut blobs = 0;
+            self.catalog
+                .read(|tx| tx.each_blob(|row| blobs += usize::from(row.present)))?;
+            if self.notices.is_empty() && blobs > 0 {
                 self.notices.push(Notice::CatalogBuilt { blobs });
             }
         } else {

@@ -7,6 +7,7 @@
 
 use super::{Error, Lease, Result, Store};
 use crate::catalog::journal::JournalEntry;
+use crate::catalog::tags::IndexEntryRow;
 use crate::catalog::{BlobRow, WriteError, sync};
 use crate::layout::{Entry, Index};
 use crate::oci::{Digest, Reference};
@@ -18,6 +19,13 @@ impl Store {
     /// The names under which `text` is stored: the familiar form of an image name.
     pub fn tag_name(text: &str) -> Result<String> {
         let reference: Reference = text.parse()?;
+        if reference.path == "library/sha256" && text.starts_with("sha256:") {
+            return Err(crate::oci::reference::ParseReferenceError {
+                text: text.to_owned(),
+                why: "it would be taken for a digest".to_owned(),
+            }
+            .into());
+        }
         if reference.digest.is_some() {
             return Err(crate::oci::reference::ParseReferenceError {
                 text: text.to_owned(),
@@ -74,6 +82,39 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// Makes a missing `index.json` again from what the catalog remembers of it. `None`: it is
+    /// there, or the catalog does not know, and then reading it will say so.
+    pub(super) fn restore_index(&self) -> Result<Option<usize>> {
+        let missing = || {
+            self.layout()
+                .index_signature()
+                .map(|s| s == Default::default())
+        };
+        if !missing()? || self.catalog().read(|tx| tx.meta(super::BUILT))?.is_none() {
+            return Ok(None);
+        }
+        let lock = self.layout().lock_index()?;
+        if !missing()? {
+            return Ok(None);
+        }
+        let entries = self.catalog().read(|tx| {
+            let row = |entry: &IndexEntryRow| Ok((entry.name.clone(), tx.blob_by_id(entry.blob)?));
+            tx.index_entries()?
+                .iter()
+                .map(row)
+                .collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        let mut index = Index::empty();
+        for (name, row) in &entries {
+            if let Some(row) = row {
+                let entry = Entry::new(&self.media_type_of(row)?, row.digest, row.size);
+                index.enter(name.as_deref(), &entry);
+            }
+        }
+        self.layout().write_index(&index, &lock)?;
+        Ok(Some(index.entries().len()))
     }
 
     /// Every blob that `root` reaches by its documents, `root` included.

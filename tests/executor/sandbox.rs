@@ -143,6 +143,14 @@ fn no_descriptor_leaks_in() {
 }
 
 #[test]
+fn what_rstore_was_called_with_is_not_shown() {
+    if !may_run() {
+        return;
+    }
+    assert_eq!(output(Image::new().sh("tr -d '\\000' < /proc/1/cmdline")), "");
+}
+
+#[test]
 fn init_shows_nothing_of_itself() {
     if !may_run() {
         return;

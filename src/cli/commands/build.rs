@@ -21,13 +21,14 @@ const LARGEST_DOCKERFILE: u64 = 8 << 20;
 
 /// Runs the command.
 pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
+    is_directory(&arguments.context)?;
     let (name, text) = dockerfile(arguments)?;
     let path = arguments
         .file
         .clone()
         .unwrap_or_else(|| arguments.context.join("Dockerfile"));
-    let files = build::Context::open(&arguments.context, Some(&path))?;
     let store = context.open_or_create()?;
+    let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
@@ -62,6 +63,21 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     Ok(())
 }
 
+/// Says what is wrong with a context that is none, in words of the command line.
+fn is_directory(context: &Path) -> Result {
+    match fs::metadata(context) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => anyhow::bail!(
+            "the build context {} is a file: name the directory that COPY copies from, and the Dockerfile with -f",
+            context.display()
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            anyhow::bail!("the build context {} does not exist", context.display())
+        }
+        Err(error) => Err(fsutil::Error::new("open", context, error).into()),
+    }
+}
+
 /// What errors call the Dockerfile, and its text.
 fn dockerfile(arguments: &BuildArgs) -> Result<(String, Vec<u8>)> {
     let mut text = Vec::new();
@@ -80,6 +96,12 @@ fn dockerfile(arguments: &BuildArgs) -> Result<(String, Vec<u8>)> {
         ),
     };
     let file = open(&path)?;
+    if path.is_dir() {
+        anyhow::bail!(
+            "{} is a directory, and should be a Dockerfile",
+            path.display()
+        );
+    }
     let size = file
         .metadata()
         .map_err(|error| fsutil::Error::new("stat", &path, error))?
