@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(value_name = "NAME[:TAG]", value_parser = values::tag)]
     pub name: String,
     /// How the layer is compressed
-    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]", default_value = "zstd")]
+    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
     /// What the image runs on [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME[:TAG]", value_parser = values::tag)]
     pub name: Option<String>,
     /// How the layers of a docker-archive are compressed; those of an OCI layout stay as they are
-    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]", default_value = "zstd")]
+    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]", default_value = "gzip")]
     pub compression: Compression,
     /// Print IDs only
     #[arg(short, long)]
