@@ -36,8 +36,6 @@
 //! | [`pack`](mod@pack) | the commit pipeline |
 //! | [`unpack`](mod@unpack) | layer → directory |
 
-#[cfg(test)]
-mod bench;
 pub mod compress;
 pub mod diff;
 pub mod entry;

@@ -1,20 +1,27 @@
-//! How fast the pipeline is, on a tree that `RSTORE_BENCH_TREE` names. Ignored unless asked for:
+//! How fast layers are packed and unpacked, beside `tar -c DIR | sha256sum` in the same run:
 //!
 //! ```text
-//! RSTORE_BENCH_TREE=DIR cargo test --release --lib layer::bench -- --ignored --nocapture
+//! cargo run --release --example bench_layers -- DIR
 //! ```
-//!
-//! The yardstick is what DESIGN.md has: `tar -c DIR | sha256sum`, in the same run.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::testing::dir;
-use super::{
+use rstore::fsutil::open_dir;
+use rstore::layer::{
     Compression, DiffOptions, Expected, Packed, Target, UnpackOptions, diff, pack, unpack,
 };
+
+fn main() {
+    let Some(tree) = std::env::args_os().nth(1) else {
+        eprintln!("usage: bench_layers DIR");
+        std::process::exit(2);
+    };
+    tiny_layers();
+    beside_tar(&PathBuf::from(tree));
+}
 
 fn timed<T>(what: &str, run: impl Fn() -> T) -> T {
     let mut best = (Duration::MAX, Duration::MAX);
@@ -35,8 +42,8 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-fn pack_tree(tree: &std::path::Path, compression: Compression) -> (Packed, Vec<u8>) {
-    let root = dir(tree);
+fn pack_tree(tree: &Path, compression: Compression) -> (Packed, Vec<u8>) {
+    let root = open_dir(tree).unwrap();
     let options = DiffOptions::default();
     let out = Vec::with_capacity(512 << 20);
     pack(compression, out, |tar| {
@@ -45,10 +52,7 @@ fn pack_tree(tree: &std::path::Path, compression: Compression) -> (Packed, Vec<u
     .unwrap()
 }
 
-#[test]
-#[ignore = "a measurement"]
-fn pack_and_unpack_beside_tar_and_sha256sum() {
-    let tree = PathBuf::from(std::env::var_os("RSTORE_BENCH_TREE").expect("RSTORE_BENCH_TREE"));
+fn beside_tar(tree: &Path) {
     let place = tempfile::tempdir_in(tree.parent().unwrap()).unwrap();
     timed("tar | sha256sum", || {
         let line = format!("tar -c -C {} . | sha256sum", tree.display());
@@ -61,9 +65,11 @@ fn pack_and_unpack_beside_tar_and_sha256sum() {
                 .success()
         );
     });
-    for text in ["none", "zstd:1", "zstd:3", "gzip:6"] {
+    for text in [
+        "none", "zstd:1", "zstd:3", "gzip:1", "gzip:2", "gzip:3", "gzip:6",
+    ] {
         let compression: Compression = text.parse().unwrap();
-        let (packed, blob) = timed(&format!("pack {text}"), || pack_tree(&tree, compression));
+        let (packed, blob) = timed(&format!("pack {text}"), || pack_tree(tree, compression));
         println!(
             "    {} entries, {} MB of content, tar {} MB, blob {} MB",
             packed.entries,
@@ -85,22 +91,26 @@ fn pack_and_unpack_beside_tar_and_sha256sum() {
             number.set(number.get() + 1);
             let root = place.path().join(format!("{text}-{}", number.get()));
             std::fs::create_dir(&root).unwrap();
-            unpack(blob.as_slice(), dir(&root).as_fd(), &options, &expected).unwrap()
+            unpack(
+                blob.as_slice(),
+                open_dir(&root).unwrap().as_fd(),
+                &options,
+                &expected,
+            )
+            .unwrap()
         });
     }
 }
 
 /// What a step costs that changes one small file.
-#[test]
-#[ignore = "a measurement"]
-fn pack_a_tiny_layer() {
+fn tiny_layers() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("file"), "content").unwrap();
     for text in ["none", "zstd:1", "gzip:6"] {
         let compression: Compression = text.parse().unwrap();
         let start = Instant::now();
         for _ in 0..1000 {
-            let root = dir(place.path());
+            let root = open_dir(place.path()).unwrap();
             let options = DiffOptions::default();
             pack(compression, Vec::new(), |tar| {
                 diff::trees(None, root.as_fd(), &options, tar)
