@@ -31,7 +31,7 @@ check:
 	$(CARGO) test --locked --lib --bins --test layering --test licenses
 
 test: test-peers
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 test-peers:
 	@fixtures/install-peers.sh

@@ -106,7 +106,7 @@ impl Source {
         self.path.iter().any(|part| {
             let part = part.to_string_lossy();
             let part = part.strip_suffix(".rs").unwrap_or(&part);
-            ["tests", "testing", "bench"].contains(&part) || part.ends_with("_tests")
+            ["tests", "testing"].contains(&part) || part.ends_with("_tests")
         })
     }
 

@@ -65,7 +65,7 @@ fn a_build_killed_anywhere_leaves_nothing_after_a_prune_and_then_succeeds() {
         let what = format!("killed at {n}/{kills} of {duration:?}");
         let left = machine::processes_left(&mark, Duration::from_secs(2));
         assert!(left.is_empty(), "{what}: processes {left:#?}");
-        let mounts = machine::mounts_of(store.root());
+        let mounts = machine::mounts_left(store.root(), Duration::from_secs(2));
         assert!(mounts.is_empty(), "{what}: mounts {mounts:#?}");
 
         store.ok(["prune", "-f"]);
@@ -130,7 +130,8 @@ fn an_interrupted_build_takes_its_children_with_it() {
             machine::processes_left(&mark, Duration::from_secs(2)),
             Vec::<String>::new()
         );
-        assert!(machine::mounts_of(store.root()).is_empty());
+        let mounts = machine::mounts_left(store.root(), Duration::from_secs(2));
+        assert!(mounts.is_empty(), "{mounts:#?}");
         // No prune is needed where there was time to tidy up.
         assert_eq!(store.debris(), Vec::<PathBuf>::new());
     }

@@ -31,14 +31,25 @@ pub fn processes_with(mark: &str) -> Vec<String> {
 
 /// Waits until no process holds `mark` any more; those that do after `patience`.
 pub fn processes_left(mark: &str, patience: Duration) -> Vec<String> {
+    wait(patience, || processes_with(mark), Vec::is_empty)
+}
+
+/// Asks until the answer is good, or `patience` is at its end; the last answer.
+fn wait<T>(patience: Duration, ask: impl Fn() -> T, good: impl Fn(&T) -> bool) -> T {
     let began = Instant::now();
     loop {
-        let found = processes_with(mark);
-        if found.is_empty() || began.elapsed() > patience {
-            return found;
+        let answer = ask();
+        if good(&answer) || began.elapsed() > patience {
+            return answer;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until nothing of `path` is mounted anywhere; what is after `patience`. A process that
+/// is dying has its mounts for a moment longer than its memory.
+pub fn mounts_left(path: &Path, patience: Duration) -> BTreeSet<String> {
+    wait(patience, || mounts_of(path), BTreeSet::is_empty)
 }
 
 /// The mounts, in any mount namespace of the machine, that name `path`.
@@ -67,6 +78,11 @@ pub fn mounts_of(path: &Path) -> BTreeSet<String> {
 
 /// Allocated bytes below a directory, it included, every inode once: what `du -s -B1` says.
 pub fn allocated(root: &Path) -> u64 {
+    allocated_but(root, |_| false)
+}
+
+/// The same without the files that `left_out` names.
+pub fn allocated_but(root: &Path, left_out: impl Fn(&Path) -> bool) -> u64 {
     let mut seen = BTreeSet::new();
     let count = |path: PathBuf| {
         let Ok(metadata) = path.symlink_metadata() else {
@@ -78,5 +94,6 @@ pub fn allocated(root: &Path) -> u64 {
         }
     };
     let walk = walkdir::WalkDir::new(root).into_iter().flatten();
-    walk.map(walkdir::DirEntry::into_path).map(count).sum()
+    let paths = walk.map(walkdir::DirEntry::into_path);
+    paths.filter(|path| !left_out(path)).map(count).sum()
 }
