@@ -147,7 +147,10 @@ fn what_rstore_was_called_with_is_not_shown() {
     if !may_run() {
         return;
     }
-    assert_eq!(output(Image::new().sh("tr -d '\\000' < /proc/1/cmdline")), "");
+    assert_eq!(
+        output(Image::new().sh("tr -d '\\000' < /proc/1/cmdline")),
+        ""
+    );
 }
 
 #[test]
