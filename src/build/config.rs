@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::dockerfile::{Command, Healthcheck, KeyValue, Kind};
 use crate::oci::config::{self, RunConfig};
@@ -287,11 +287,6 @@ fn stop_signal(signal: &str) -> Result<String, String> {
     Err(format!(
         "{signal:?} is not a signal: a name such as SIGTERM, or a number from 1 to 64"
     ))
-}
-
-/// The JSON by which a configuration enters a cache key.
-pub fn for_key(config: &RunConfig) -> Value {
-    json!(config)
 }
 
 #[cfg(test)]

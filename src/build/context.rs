@@ -20,9 +20,9 @@ use crate::oci::Digest;
 use crate::oci::digest::HashReader;
 use crate::store::{self, Store};
 
-/// A change this close to the hashing is not told from a later one: kernels stamp files with
-/// the time of the last timer tick, at most 10 ms ago.
-const TICK_NANOSECONDS: i64 = 20_000_000;
+/// A change this close to the hashing is not told from a later one: some file systems and servers
+/// stamp files by seconds, and a kernel by its last tick.
+const TICK_NANOSECONDS: i64 = 2_000_000_000;
 
 /// A build context.
 #[derive(Debug)]
@@ -86,7 +86,8 @@ impl Context {
     }
 }
 
-fn identity(metadata: &Metadata) -> FileIdentity {
+/// What tells one state of a file from another.
+pub fn identity(metadata: &Metadata) -> FileIdentity {
     FileIdentity {
         device: metadata.dev(),
         inode: metadata.ino(),
@@ -119,7 +120,10 @@ pub fn digests(store: &Store, files: &[&Found]) -> Result<Vec<Option<Digest>>, s
         let found = hash(&file.open_path)?;
         *digest = Some(found);
         let id = identity(&file.metadata);
-        if id.modified.max(id.changed) < now.saturating_mul(1_000_000) - TICK_NANOSECONDS {
+        let after = fs::metadata(&file.open_path).at("stat", &file.open_path)?;
+        if identity(&after) == id
+            && id.modified.max(id.changed) < now.saturating_mul(1_000_000) - TICK_NANOSECONDS
+        {
             learned.push((id, found));
         }
     }

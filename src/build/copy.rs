@@ -272,6 +272,7 @@ pub fn emit(
         sink,
         made: Default::default(),
         linked: Default::default(),
+        first_names: Default::default(),
     };
     let is_directory = operation.destination.ends_with('/') || operation.destination == "/";
     let destination = writer.destination(operation.destination.trim_end_matches('/'))?;
@@ -294,6 +295,8 @@ struct Writer<'a> {
     made: hashbrown::HashSet<String>,
     /// Where files with several names went first, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// The other way round, so that a name that is written again is no longer the file's.
+    first_names: HashMap<Vec<u8>, (u64, u64)>,
 }
 
 impl Writer<'_> {
@@ -344,6 +347,7 @@ impl Writer<'_> {
                 self.parents(&target)?;
                 let size = content.len() as u64;
                 no_whiteout(&relative(&target))?;
+                self.overwrite(&relative(&target));
                 let mut entry = Entry::new(relative(&target), Kind::File { size }, 0o644);
                 entry.mtime = self.emission.now;
                 self.finish(&mut entry);
@@ -515,13 +519,35 @@ impl Writer<'_> {
                 };
                 return Ok(self.sink.entry(&entry, None)?);
             }
+            self.overwrite(path);
             self.linked.insert(inode, path.to_vec());
+            self.first_names.insert(path.to_vec(), inode);
+        } else {
+            self.overwrite(path);
         }
         if metadata.is_file() {
-            let mut file = File::open(&found.open_path).at("open", &found.open_path)?;
-            return Ok(self.sink.entry(&entry, Some(&mut file))?);
+            return self.content(found, &entry);
         }
         Ok(self.sink.entry(&entry, None)?)
+    }
+
+    /// Sends a regular file. One of the context must still be the one that was hashed: under its
+    /// cache key, other bytes would be every later build's.
+    fn content(&mut self, found: &Found, entry: &Entry) -> Result<(), StepError> {
+        let mut file = File::open(&found.open_path).at("open", &found.open_path)?;
+        if self.selection.keeps_owners {
+            return Ok(self.sink.entry(entry, Some(&mut file))?);
+        }
+        unchanged(&file, found)?;
+        self.sink.entry(entry, Some(&mut file))?;
+        unchanged(&file, found)
+    }
+
+    /// Says that a name is going to be another file than a link may have been made to.
+    fn overwrite(&mut self, path: &[u8]) {
+        if let Some(inode) = self.first_names.remove(path) {
+            self.linked.remove(&inode);
+        }
     }
 
     /// ADD of an archive: what it holds, below the destination.
@@ -548,6 +574,7 @@ impl Writer<'_> {
                 }
                 *target = inside(target);
             }
+            self.overwrite(&path);
             if entry.kind != Kind::Directory {
                 names.insert(entry.path.clone());
             }
@@ -590,6 +617,18 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     }
     path.extend_from_slice(name);
     path
+}
+
+/// Refuses a file that is no longer what it was when the build looked at it.
+fn unchanged(file: &File, found: &Found) -> Result<(), StepError> {
+    let now = file.metadata().at("stat", &found.open_path)?;
+    if context::identity(&now) == context::identity(&found.metadata) {
+        return Ok(());
+    }
+    Err(StepError::Invalid(format!(
+        "{:?} changed while it was copied; build again when it is at rest",
+        found.relative
+    )))
 }
 
 /// Refuses what a layer cannot hold: `.wh.` names are its words for "removed" (image-spec,

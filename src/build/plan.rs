@@ -1,6 +1,8 @@
 //! What a build comes to: stages and steps whose every word is final. Plain data;
 //! [`lower`](super::lower::lower) makes it.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::config::StageConfig;
@@ -121,11 +123,16 @@ pub struct Step {
     pub identity: Value,
 }
 
+/// ARGs and their values; `None`: declared, and nobody gave one.
+pub type Arguments = BTreeMap<String, Option<String>>;
+
 /// One stage that the target needs.
 #[derive(Debug, Clone)]
 pub struct StagePlan {
     /// What it stands on.
     pub base: Base,
+    /// The ARGs that it has at its end, for stages that stand on it.
+    pub arguments: Arguments,
     /// Its steps; the first is FROM.
     pub steps: Vec<Step>,
     /// The platform it is for.

@@ -77,7 +77,13 @@ pub fn run(
             lines.take(stream, bytes)
         });
     lines.flush();
-    Ok(outcome?.exit)
+    let exit = outcome?.exit;
+    if let Some(top) = lowers.last() {
+        // A layer says nothing of the root directory itself, as docker's do not: a later step must
+        // find it the same whether this one ran or came from the cache.
+        copy_attributes(&top.path, &container.upper())?;
+    }
+    Ok(exit)
 }
 
 /// The merged root, with the container's upper directory on top.

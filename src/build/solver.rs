@@ -107,7 +107,16 @@ impl<'a> Solver<'a> {
             context,
             sink,
             name,
-            progress: Mutex::new(vec![Progress::Running; graph.stages.len()]),
+            progress: Mutex::new(
+                graph
+                    .stages
+                    .iter()
+                    .map(|stage| match stage {
+                        Some(_) => Progress::Running,
+                        None => Progress::Failed,
+                    })
+                    .collect(),
+            ),
             changed: Condvar::new(),
             slots,
             failure: Mutex::new(None),
@@ -161,12 +170,17 @@ impl<'a> Solver<'a> {
             match &progress[index] {
                 Progress::Done(image) => return Ok((**image).clone()),
                 Progress::Failed => return Err(StepError::Needed),
+                Progress::Running if self.around.cancel.is_cancelled() => {
+                    return Err(StepError::Interrupted);
+                }
                 Progress::Running => {}
             }
+            // A cancellation comes from a signal handler, which can wake nobody.
             progress = self
                 .changed
-                .wait(progress)
-                .unwrap_or_else(PoisonError::into_inner);
+                .wait_timeout(progress, std::time::Duration::from_millis(100))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 

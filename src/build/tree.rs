@@ -102,11 +102,31 @@ impl Tree<'_> {
         if !path.is_empty() && self.ignore.is_some_and(ignored) {
             return Ok(None);
         }
+        // What a link leads to is ignored by its own name.
+        if let (Some(ignore), Some(real)) = (self.ignore, self.real_path(&open_path))
+            && !real.is_empty()
+            && real != path
+            && ignore.ignores(&real)
+        {
+            return Ok(None);
+        }
         Ok(Some(Matched {
             path: path.to_owned(),
             handle,
             metadata,
         }))
+    }
+
+    /// Where an opened file lies in the tree, links followed; as the kernel tells it.
+    fn real_path(&self, open_path: &Path) -> Option<String> {
+        let root = fs::read_link(descriptor_path(&self.root)).ok()?;
+        let real = fs::read_link(open_path).ok()?;
+        Some(
+            real.strip_prefix(&root)
+                .ok()?
+                .to_string_lossy()
+                .into_owned(),
+        )
     }
 
     /// The paths that match a pattern, component by component.

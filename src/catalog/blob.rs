@@ -170,6 +170,15 @@ impl Reader<'_> {
             .optional()
     }
 
+    /// Whether the file of a digest can be what its name says: it is recorded, not condemned, and
+    /// known to be on the disk or written under this very boot.
+    pub fn is_trusted(&self, digest: &Digest, boot: &str) -> SqlResult<bool> {
+        let row = self.blob(digest)?;
+        Ok(row.is_some_and(|row| {
+            row.present && row.condemned.is_none() && (row.boot.is_empty() || row.boot == boot)
+        }))
+    }
+
     /// Every blob, by number.
     pub fn each_blob(&self, mut each: impl FnMut(BlobRow)) -> SqlResult<()> {
         let mut statement = self
@@ -317,7 +326,7 @@ impl Writer<'_> {
                      kind = CASE WHEN excluded.kind = 0 THEN kind ELSE excluded.kind END,
                      media_type = CASE WHEN excluded.media_type = '' THEN media_type ELSE excluded.media_type END,
                      ours = max(ours, excluded.ours),
-                     boot = CASE WHEN present AND condemned IS NULL THEN boot ELSE excluded.boot END,
+                     boot = CASE WHEN present AND condemned IS NULL AND boot IN ('', excluded.boot) THEN boot ELSE excluded.boot END,
                      present = 1,
                      damage = NULL,
                      last_used = max(last_used, excluded.last_used),

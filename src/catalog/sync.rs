@@ -431,17 +431,21 @@ pub fn scan(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<Scanned> 
         })?;
     }
     scanned.vanished = vanished.len();
+    let mut decided = true;
     for batch in vanished.chunks(BATCH) {
         catalog.write(|tx| {
-            batch
-                .iter()
-                .try_for_each(|digest| take_absence(tx, layout, digest))
+            for digest in batch {
+                decided &= take_absence(tx, layout, digest)?;
+            }
+            Ok::<_, WriteError<Error>>(())
         })?;
     }
-    if now
-        .saturating_mul(1_000_000)
-        .saturating_sub(signature.modified)
-        > RACY_NANOSECONDS
+    // What a lease still keeps is looked at again by the next scan.
+    if decided
+        && now
+            .saturating_mul(1_000_000)
+            .saturating_sub(signature.modified)
+            > RACY_NANOSECONDS
     {
         catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta(BLOBS_SIGNATURE, &text)?))?;
     }
@@ -489,15 +493,16 @@ fn starts_as_json(layout: &Layout, digest: &Digest) -> bool {
         .is_ok_and(|mut file| file.read_exact(&mut first).is_ok() && first[0] == b'{')
 }
 
-/// A row whose file the listing did not have: unless it has come since, it is absent.
-fn take_absence(tx: &Writer, layout: &Layout, digest: &Digest) -> Outcome<()> {
+/// A row whose file the listing did not have: unless it has come since, it is absent. `false`: a
+/// lease keeps it, and it is too early to say.
+fn take_absence(tx: &Writer, layout: &Layout, digest: &Digest) -> Outcome<bool> {
     let Some(row) = tx.blob(digest)? else {
-        return Ok(());
+        return Ok(true);
     };
     // A writer records and pins a blob before it renames the file into place: its row is early,
     // not stale.
     if tx.is_leased(row.id)? {
-        return Ok(());
+        return Ok(false);
     }
     if row.present
         && row.condemned.is_none()
@@ -506,5 +511,5 @@ fn take_absence(tx: &Writer, layout: &Layout, digest: &Digest) -> Outcome<()> {
         tx.set_absent(row.id)?;
         tx.forget_document(row.id)?;
     }
-    Ok(())
+    Ok(true)
 }

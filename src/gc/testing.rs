@@ -78,7 +78,7 @@ impl Store {
         let digest = Digest::of(bytes);
         let mut ingest = self.layout.blobs().ingest("test").unwrap();
         ingest.write_all(bytes).unwrap();
-        self.layout.blobs().publish(ingest, &digest).unwrap();
+        self.layout.blobs().publish(ingest, &digest, true).unwrap();
         let stat = self.layout.blobs().stat(&digest).unwrap().unwrap();
         if !foreign {
             let new = NewBlob {

@@ -275,11 +275,12 @@ impl Blobs {
         })
     }
 
-    /// Moves a finished, verified blob to its digest. An existing file of the same size stays,
-    /// with a fresh mtime, and the new one goes; one of another size is damaged and replaced.
-    pub fn publish(&self, ingest: Ingest, digest: &Digest) -> Result<()> {
+    /// Moves a finished, verified blob to its digest. An existing file that is `trusted` and of the
+    /// same size stays, with a fresh mtime, and the new one goes; any other is replaced: it may be
+    /// what a power cut has left.
+    pub fn publish(&self, ingest: Ingest, digest: &Digest, trusted: bool) -> Result<()> {
         let size = ingest.length()?;
-        if self.stat(digest)?.is_some_and(|stat| stat.size == size) {
+        if trusted && self.stat(digest)?.is_some_and(|stat| stat.size == size) {
             return self.refresh(digest);
         }
         let path = ingest.keep();
@@ -354,7 +355,7 @@ mod tests {
         let mut ingest = blobs.ingest("one").unwrap();
         ingest.write_all(bytes).unwrap();
         let digest = Digest::of(bytes);
-        blobs.publish(ingest, &digest).unwrap();
+        blobs.publish(ingest, &digest, true).unwrap();
         digest
     }
 
@@ -384,7 +385,7 @@ mod tests {
         ingest.close();
         assert!(ingest.write_all(b"more").is_err());
         let digest = Digest::of(b"hello");
-        blobs.publish(ingest, &digest).unwrap();
+        blobs.publish(ingest, &digest, true).unwrap();
         assert_eq!(blobs.read(&digest, 10).unwrap(), b"hello");
     }
 

@@ -324,6 +324,11 @@ impl Lease<'_> {
             let Some(row) = row.filter(|row| row.present) else {
                 return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
             };
+            // What the row says may be older than the disk: another tool's hand, a power cut.
+            let stat = self.store().layout.blobs().stat(blob)?;
+            if stat.is_none_or(|stat| stat.size != row.size) {
+                return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
+            }
             let suspect =
                 row.ours && !row.boot.is_empty() && row.boot != self.store().host().boot();
             if suspect {

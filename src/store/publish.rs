@@ -56,7 +56,8 @@ impl Lease<'_> {
         let allocated = allocated(&ingest)?;
         let store = self.store();
         let now = store.now();
-        store.write(|tx| {
+        let trusted = store.write(|tx| {
+            let trusted = tx.is_trusted(&layer.digest, store.host().boot())?;
             let id = tx.put_blob(
                 NewBlob {
                     digest: layer.digest,
@@ -71,17 +72,23 @@ impl Lease<'_> {
             )?;
             tx.put_layer(id, &layer.diff_id, layer.unpacked, step)?;
             tx.lease_blob(self.id(), id)?;
-            Ok(())
+            Ok(trusted)
         })?;
-        Ok(store.layout().blobs().publish(ingest, &layer.digest)?)
+        Ok(store
+            .layout()
+            .blobs()
+            .publish(ingest, &layer.digest, trusted)?)
     }
 
     /// Puts a blob into the store that is no layer: a document as it came from elsewhere.
     pub fn publish_bytes(&self, bytes: &[u8], kind: BlobKind, media_type: &str) -> Result<Digest> {
         let digest = Digest::of(bytes);
         let ingest = self.write_ingest(bytes)?;
-        self.put_row(&digest, &ingest, bytes.len() as u64, kind, media_type)?;
-        self.store().layout().blobs().publish(ingest, &digest)?;
+        let trusted = self.put_row(&digest, &ingest, bytes.len() as u64, kind, media_type)?;
+        self.store()
+            .layout()
+            .blobs()
+            .publish(ingest, &digest, trusted)?;
         Ok(digest)
     }
 
@@ -94,10 +101,16 @@ impl Lease<'_> {
         kind: BlobKind,
         media_type: &str,
     ) -> Result<()> {
-        self.put_row(digest, &ingest, size, kind, media_type)?;
-        Ok(self.store().layout().blobs().publish(ingest, digest)?)
+        let trusted = self.put_row(digest, &ingest, size, kind, media_type)?;
+        Ok(self
+            .store()
+            .layout()
+            .blobs()
+            .publish(ingest, digest, trusted)?)
     }
 
+    /// Records and pins a blob that is about to be renamed into place. Returns whether a file that
+    /// is there already can be trusted.
     fn put_row(
         &self,
         digest: &Digest,
@@ -105,11 +118,12 @@ impl Lease<'_> {
         size: u64,
         kind: BlobKind,
         media_type: &str,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let allocated = allocated(ingest)?;
         let store = self.store();
         let now = store.now();
         store.write(|tx| {
+            let trusted = tx.is_trusted(digest, store.host().boot())?;
             let new = NewBlob {
                 digest: *digest,
                 size,
@@ -121,7 +135,7 @@ impl Lease<'_> {
             };
             let id = tx.put_blob(new, now)?;
             tx.lease_blob(self.id(), id)?;
-            Ok(())
+            Ok(trusted)
         })
     }
 
@@ -158,7 +172,7 @@ impl Lease<'_> {
         let manifest_file = self.write_ingest(&manifest)?;
         let parsed =
             document::manifest(&manifest).map_err(|source| Error::Document { digest, source })?;
-        self.record_image(
+        let (config_trusted, manifest_trusted) = self.record_image(
             new,
             &parsed,
             (&digest, &manifest_file),
@@ -168,8 +182,11 @@ impl Lease<'_> {
         store
             .layout()
             .blobs()
-            .publish(config_file, &config_digest)?;
-        store.layout().blobs().publish(manifest_file, &digest)?;
+            .publish(config_file, &config_digest, config_trusted)?;
+        store
+            .layout()
+            .blobs()
+            .publish(manifest_file, &digest, manifest_trusted)?;
         if let Some(key) = &new.cache_key {
             let now = store.now();
             store.write(|tx| {
@@ -187,13 +204,15 @@ impl Lease<'_> {
         })
     }
 
+    /// Records and pins an image. Returns whether files of its config and its manifest that are
+    /// there already can be trusted.
     fn record_image(
         &self,
         new: &NewImage,
         manifest: &document::Manifest,
         (digest, manifest_file): (&Digest, &Ingest),
         (config_digest, config_file): (&Digest, &Ingest),
-    ) -> Result<()> {
+    ) -> Result<(bool, bool)> {
         let store = self.store();
         let now = store.now();
         let row = |digest: &Digest, file: &Ingest, kind, media_type| -> Result<NewBlob<'_>> {
@@ -210,6 +229,11 @@ impl Lease<'_> {
         let config_row = row(config_digest, config_file, BlobKind::Config, media::CONFIG)?;
         let manifest_row = row(digest, manifest_file, BlobKind::Manifest, media::MANIFEST)?;
         store.write(|tx| {
+            let boot = store.host().boot();
+            let trusted = (
+                tx.is_trusted(config_digest, boot)?,
+                tx.is_trusted(digest, boot)?,
+            );
             let config_id = tx.put_blob(config_row, now)?;
             let id = tx.put_blob(manifest_row, now)?;
             let mut targets = vec![(config_id, Role::Config)];
@@ -235,7 +259,9 @@ impl Lease<'_> {
             )
             .map_err(convert)?;
             tx.lease_blob(self.id(), id)?;
-            Ok(())
+            // By name as well: a scan beside this spares only what is pinned itself.
+            tx.lease_blob(self.id(), config_id)?;
+            Ok(trusted)
         })
     }
 }

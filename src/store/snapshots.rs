@@ -80,7 +80,8 @@ impl Lease<'_> {
                 return Ok(None);
             };
             if !row.boot.is_empty() && row.boot != store.host().boot() {
-                tx.condemn_snapshot(row.id, now)?;
+                // Nobody of this boot stands on it; its directory is for the next prune.
+                tx.forget_snapshot(row.id)?;
                 return Ok(None);
             }
             tx.lease_snapshot(self.id(), row.id)?;

@@ -109,8 +109,14 @@ impl Store {
         let mut index = Index::empty();
         for (name, row) in &entries {
             if let Some(row) = row {
-                let entry = Entry::new(&self.media_type_of(row)?, row.digest, row.size);
-                index.enter(name.as_deref(), &entry);
+                // What cannot be read cannot be named; the others need not wait for it.
+                let Ok(media_type) = self.media_type_of(row) else {
+                    continue;
+                };
+                index.enter(
+                    name.as_deref(),
+                    &Entry::new(&media_type, row.digest, row.size),
+                );
             }
         }
         self.layout().write_index(&index, &lock)?;
@@ -137,8 +143,13 @@ impl Store {
 
     /// Puts all that `root` reaches on the disk for good.
     fn make_durable(&self, root: &Digest) -> Result<()> {
-        let pending: Vec<BlobRow> = self
-            .reach(root)?
+        let reached = self.reach(root)?;
+        for row in reached.iter().filter(|row| row.present) {
+            if self.layout().blobs().stat(&row.digest)?.is_none() {
+                return Err(crate::layout::blobs::Error::Missing { digest: row.digest }.into());
+            }
+        }
+        let pending: Vec<BlobRow> = reached
             .into_iter()
             .filter(|row| row.present && !row.boot.is_empty())
             .collect();
@@ -170,6 +181,8 @@ impl Lease<'_> {
         let store = self.store();
         let row = self.pin_root(digest)?;
         store.make_durable(digest)?;
+        // Somebody else may have changed the index since this store was opened.
+        sync::index(store.catalog(), store.layout(), store.now())?;
         let there = store.catalog().read(|tx| {
             names
                 .iter()

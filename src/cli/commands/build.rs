@@ -12,7 +12,7 @@ use crate::cli::context::native_platform;
 use crate::cli::exit::Failure;
 use crate::cli::progress::{self, Kind, Quoted, Settings};
 use crate::cli::{Context, Result};
-use crate::executor::{Cancel, Native, signals};
+use crate::executor::{Cancel, Native, Resource, signals};
 use crate::fsutil;
 use crate::gc;
 
@@ -131,8 +131,34 @@ fn open(path: &PathBuf) -> Result<fs::File> {
     }
 }
 
+/// Lets this process open as many files as it may: a COPY of many sources holds each of them open.
+/// Returns the limit as it was, which is the steps'.
+fn raise_open_files() -> (Resource, u64, u64) {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where that is refused, a build of many sources may say "too many open files".
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+    let unlimited = u64::MAX;
+    (
+        Resource::Nofile,
+        limit.current.unwrap_or(unlimited),
+        limit.maximum.unwrap_or(unlimited),
+    )
+}
+
 fn options(arguments: &BuildArgs) -> Options {
     let native = native_platform();
+    let open_files = raise_open_files();
+    let mut ulimits = arguments.ulimits.clone();
+    if !ulimits
+        .iter()
+        .any(|(resource, ..)| *resource == Resource::Nofile)
+    {
+        ulimits.push(open_files);
+    }
     Options {
         target: arguments.target.clone(),
         build_args: arguments.build_arguments().into_iter().collect(),
@@ -154,7 +180,7 @@ fn options(arguments: &BuildArgs) -> Options {
         // Where there is none, a step resolves what /etc/hosts has.
         resolv_conf: fs::read("/etc/resolv.conf").unwrap_or_default(),
         shm_size: arguments.shm_size,
-        ulimits: arguments.ulimits.clone(),
+        ulimits,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Builds that need no process: COPY, metadata, stages, the cache.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,13 +48,13 @@ impl Executor for NoProcess {
     }
 }
 
-struct House {
+pub(super) struct House {
     dir: tempfile::TempDir,
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl House {
-    fn new() -> House {
+    pub(super) fn new() -> House {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("context")).unwrap();
         let host = Arc::new(TestHost(AtomicU64::new(1)));
@@ -60,17 +62,17 @@ impl House {
         House { dir, store }
     }
 
-    fn file(&self, path: &str, text: &str) {
+    pub(super) fn file(&self, path: &str, text: &str) {
         let path = self.dir.path().join("context").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn context(&self) -> std::path::PathBuf {
+    pub(super) fn context(&self) -> std::path::PathBuf {
         self.dir.path().join("context")
     }
 
-    fn build(
+    pub(super) fn build(
         &self,
         dockerfile: &str,
         change: impl FnOnce(&mut Options),
@@ -124,7 +126,7 @@ fn options() -> Options {
     }
 }
 
-fn cached(events: &[Event]) -> usize {
+pub(super) fn cached(events: &[Event]) -> usize {
     events
         .iter()
         .filter(|event| matches!(event, Event::StepCached { .. }))
@@ -369,13 +371,13 @@ fn a_directory_is_copied_through_a_link_of_the_image_and_never_over_it() {
 }
 
 /// What a build of these lines on top of a small base is refused with.
-fn refusal(house: &House, lines: &str) -> String {
+pub(super) fn refusal(house: &House, lines: &str) -> String {
     house.file("base/etc/passwd", "root:x:0:0::/:\n");
     let text = format!("FROM scratch AS b\nCOPY base/ /\nFROM b\n{lines}\n");
     house.build(&text, |_| {}).unwrap_err().to_string()
 }
 
-fn archive(house: &House, name: &str, entries: &[crate::layer::Entry]) {
+pub(super) fn archive(house: &House, name: &str, entries: &[crate::layer::Entry]) {
     let mut tar = crate::layer::TarWriter::new(Vec::new());
     for entry in entries {
         tar.append(entry, None).unwrap();

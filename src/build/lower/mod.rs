@@ -9,7 +9,9 @@
 //! configuration, never on what a RUN did: so all is known before anything runs, and what is not
 //! supported is refused before anything is changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod files;
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -18,13 +20,13 @@ use super::error::{Error, StepError};
 use super::event::StepInfo;
 use super::options::Options;
 use super::plan::{
-    Base, BuildGraph, FileSource, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
+    Arguments, Base, BuildGraph, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
     StagePlan, Step,
 };
 use super::platform::{parse_platform, platform_argument};
 use crate::dockerfile::{
-    self, Add, Copy, Dockerfile, Instruction, Kind, Run, RunNetwork, RunSecurity, Script, Source,
-    StageGraph, StageSource,
+    self, Dockerfile, Instruction, Kind, Run, RunNetwork, RunSecurity, Script, StageGraph,
+    StageSource,
 };
 use crate::executor::Network;
 use crate::oci::Platform;
@@ -108,15 +110,13 @@ fn unused_arguments(options: &Options, used: &BTreeSet<String>) -> Vec<String> {
     )]
 }
 
-/// The names that RUN sees without ARG if they are given, and that no cache key or history holds.
+/// The names that RUN sees without ARG if they are given; then no cache key or history holds them.
 fn is_proxy(name: &str) -> bool {
     matches!(
         name.to_ascii_lowercase().as_str(),
         "http_proxy" | "https_proxy" | "ftp_proxy" | "no_proxy" | "all_proxy"
     )
 }
-
-type Arguments = BTreeMap<String, Option<String>>;
 
 fn global_args(
     dockerfile: &Dockerfile,
@@ -206,7 +206,7 @@ impl Lowering<'_> {
                 .clone()
                 .unwrap_or_else(|| format!("stage-{index}")),
             config: self.base_config(&base),
-            arguments: Arguments::new(),
+            arguments: self.base_arguments(&base),
             platform: platform.clone(),
             steps: Vec::new(),
         };
@@ -234,6 +234,7 @@ impl Lowering<'_> {
         }
         Ok(StagePlan {
             base,
+            arguments: state.arguments,
             steps: state.steps,
             platform,
         })
@@ -310,6 +311,32 @@ impl Lowering<'_> {
         )))
     }
 
+    /// The ARGs of the stage that this one stands on are its own too, as in BuildKit.
+    fn base_arguments(&self, base: &Base) -> Arguments {
+        match base {
+            Base::Stage(index) => {
+                let stage = self.stages[*index].as_ref();
+                stage.map_or_else(Arguments::new, |stage| stage.arguments.clone())
+            }
+            Base::Scratch | Base::Image(_) => Arguments::new(),
+        }
+    }
+
+    /// Lowers a stage, and what it needs, that only a base image's trigger has named: the graph
+    /// of the file could not know of it. It is always an earlier one.
+    fn need(&mut self, index: usize) -> Result<(), Error> {
+        if self.stages[index].is_some() {
+            return Ok(());
+        }
+        let graph = self.graph;
+        for needed in graph.nodes[index].stages() {
+            self.need(needed)?;
+        }
+        let stage = self.stage(index, false)?;
+        self.stages[index] = Some(stage);
+        Ok(())
+    }
+
     fn base_config(&self, base: &Base) -> StageConfig {
         match base {
             Base::Scratch => StageConfig::default(),
@@ -344,6 +371,13 @@ impl Lowering<'_> {
             line,
         };
         let config = state.config.clone();
+        // What an instruction gives depends on more than its words and its parent: whether this
+        // stage has said CMD, whether the base's triggers have run. All of that is in here.
+        let identity = json!({
+            "step": identity,
+            "config": config.run,
+            "author": config.author,
+        });
         state.steps.push(Step {
             info,
             operation,
@@ -388,11 +422,12 @@ impl Lowering<'_> {
     ) -> Result<(), Error> {
         let options = self.options;
         let globals = self.globals;
-        let platform = state.platform.clone();
         let given = |name: &str| options.build_args.get(name).cloned();
         let inherited = |name: &str| match globals.get(name) {
             Some(value) => value.clone(),
-            None => platform_argument(name, options, &platform),
+            // The build's platform, whatever this stage runs on: a cross-compiler's stage is
+            // `FROM --platform=$BUILDPLATFORM` and compiles for TARGETARCH.
+            None => platform_argument(name, options, &options.platform),
         };
         let defined = {
             let environment = |name: &str| state.lookup(name);
@@ -554,200 +589,6 @@ impl Lowering<'_> {
         }
         environment
     }
-
-    fn copy(
-        &mut self,
-        state: &mut StageState,
-        instruction: &Instruction,
-        copy: &Copy,
-    ) -> Result<(), Error> {
-        let at = (instruction.span.line, instruction.original.as_str());
-        if copy.parents {
-            let what = "COPY --parents".to_owned();
-            return Err(self.failed(at.0, at.1, StepError::NotSupported(what)));
-        }
-        let origin = self.origin(state, instruction, copy.from.as_deref())?;
-        let operation = FilesOperation {
-            origin,
-            sources: self.sources(state, at, &copy.sources)?,
-            destination: destination(&state.config, &copy.destination),
-            owner: copy.chown.clone(),
-            mode: self.mode(at, copy.chmod.as_deref())?,
-            link: copy.link,
-            exclude: copy.exclude.clone(),
-            unpack: false,
-            directory_only: false,
-        };
-        self.files(state, at, "COPY", operation, copy.from.as_deref())
-    }
-
-    fn add(&mut self, state: &mut StageState, at: (u32, &str), add: &Add) -> Result<(), Error> {
-        let refuse =
-            |what: &str| Err(self.failed(at.0, at.1, StepError::NotSupported(what.to_owned())));
-        if add.checksum.is_some() {
-            return refuse("ADD --checksum");
-        }
-        if add.keep_git_dir.is_some() {
-            return refuse("ADD --keep-git-dir");
-        }
-        for source in &add.sources {
-            if let Source::Path(path) = source
-                && is_remote(path)
-            {
-                return refuse(&format!("ADD of a URL ({path})"));
-            }
-        }
-        let operation = FilesOperation {
-            origin: Origin::Context,
-            sources: self.sources(state, at, &add.sources)?,
-            destination: destination(&state.config, &add.destination),
-            owner: add.chown.clone(),
-            mode: self.mode(at, add.chmod.as_deref())?,
-            link: add.link,
-            exclude: add.exclude.clone(),
-            unpack: add.unpack.unwrap_or(true),
-            directory_only: false,
-        };
-        self.files(state, at, "ADD", operation, None)
-    }
-
-    fn files(
-        &mut self,
-        state: &mut StageState,
-        at: (u32, &str),
-        keyword: &str,
-        operation: FilesOperation,
-        from: Option<&str>,
-    ) -> Result<(), Error> {
-        let root = operation.destination == "/";
-        if operation.sources.len() > 1 && !root && !operation.destination.ends_with('/') {
-            let why = format!(
-                "with more than one source the destination is a directory, and must end with a slash: {:?}",
-                format!("{}/", operation.destination)
-            );
-            return Err(self.failed(at.0, at.1, StepError::Invalid(why)));
-        }
-        let names: Vec<&str> = operation
-            .sources
-            .iter()
-            .map(|source| match source {
-                FileSource::Path(path) => path.as_str(),
-                FileSource::Inline { name, .. } => name.as_str(),
-            })
-            .collect();
-        let inline: Vec<&str> = operation
-            .sources
-            .iter()
-            .filter_map(|source| match source {
-                FileSource::Inline { content, .. } => Some(content.as_str()),
-                FileSource::Path(_) => None,
-            })
-            .collect();
-        let identity = json!({
-            "files": names,
-            "inline": inline,
-            "destination": operation.destination,
-            "owner": operation.owner,
-            "mode": operation.mode,
-            "link": operation.link,
-            "exclude": operation.exclude,
-            "unpack": operation.unpack,
-        });
-        let mut created_by = keyword.to_owned();
-        for (flag, value) in [("from", from), ("chown", operation.owner.as_deref())] {
-            if let Some(value) = value {
-                created_by.push_str(&format!(" --{flag}={value}"));
-            }
-        }
-        if let Some(mode) = operation.mode {
-            created_by.push_str(&format!(" --chmod={mode:o}"));
-        }
-        created_by.push_str(&format!(" {} {}", names.join(" "), operation.destination));
-        self.push(state, at, Operation::Files(operation), created_by, identity);
-        Ok(())
-    }
-
-    fn origin(
-        &mut self,
-        state: &StageState,
-        instruction: &Instruction,
-        from: Option<&str>,
-    ) -> Result<Origin, Error> {
-        let Some(from) = from else {
-            return Ok(Origin::Context);
-        };
-        let source = self
-            .dockerfile
-            .source_named(state.index, from, instruction)
-            .map_err(|source| Error::Parse {
-                name: self.name.to_owned(),
-                source,
-            })?;
-        match source {
-            StageSource::Stage(index) => Ok(Origin::Stage(index)),
-            StageSource::Scratch => Ok(Origin::Nothing),
-            StageSource::Image(name) => match self.images.image(&name, &state.platform) {
-                Ok(image) => Ok(Origin::Image(Box::new(image))),
-                Err(error) => Err(self.failed(
-                    instruction.span.line,
-                    &instruction.original,
-                    missing_image(error),
-                )),
-            },
-        }
-    }
-
-    fn sources(
-        &self,
-        state: &StageState,
-        at: (u32, &str),
-        sources: &[Source],
-    ) -> Result<Vec<FileSource>, Error> {
-        let lookup = |name: &str| state.lookup(name);
-        sources
-            .iter()
-            .map(|source| match source {
-                Source::Path(path) => Ok(FileSource::Path(path.clone())),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: false,
-                } => Ok(FileSource::Inline {
-                    name: name.clone(),
-                    content: content.clone(),
-                }),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: true,
-                } => {
-                    let content = dockerfile::expand::expand_heredoc(content, &lookup)
-                        .map_err(|e| self.failed(at.0, at.1, StepError::Invalid(e.to_string())))?;
-                    Ok(FileSource::Inline {
-                        name: name.clone(),
-                        content: content.text,
-                    })
-                }
-            })
-            .collect()
-    }
-
-    fn mode(&self, at: (u32, &str), mode: Option<&str>) -> Result<Option<u32>, Error> {
-        let Some(text) = mode.filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        match u32::from_str_radix(text, 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
-            _ if text.bytes().any(|b| b.is_ascii_alphabetic()) => {
-                let what = format!("--chmod={text} (symbolic modes)");
-                Err(self.failed(at.0, at.1, StepError::NotSupported(what)))
-            }
-            _ => {
-                let why = format!("--chmod={text}: a mode is octal, from 0 to 7777");
-                Err(self.failed(at.0, at.1, StepError::Invalid(why)))
-            }
-        }
-    }
 }
 
 /// The ARGs whose values a RUN depends on, as `name=value`, in order of their names.
@@ -755,7 +596,6 @@ fn declared_arguments(state: &StageState) -> Vec<String> {
     state
         .arguments
         .iter()
-        .filter(|(name, _)| !is_proxy(name))
         .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
         .collect()
 }
@@ -795,23 +635,6 @@ fn told(kind: &Kind, original: &str) -> String {
         }
         _ => original.to_owned(),
     }
-}
-
-/// The destination below the working directory; a trailing slash, or `.`, says "a directory".
-fn destination(config: &StageConfig, text: &str) -> String {
-    let directory = text.ends_with('/') || matches!(text, "." | "") || text.ends_with("/.");
-    let path = config.resolve(text);
-    if directory && path != "/" {
-        format!("{path}/")
-    } else {
-        path
-    }
-}
-
-fn is_remote(path: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
 }
 
 fn missing_image(error: store::Error) -> StepError {
