@@ -56,7 +56,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// The command ran, and failed.
-    #[error("the command {}", told(.exit))]
+    #[error("the command {}{}", told(.exit), place(.kept))]
     Command {
         /// How it ended.
         exit: executor::Exit,
@@ -105,6 +105,12 @@ fn told(exit: &executor::Exit) -> String {
         executor::Exit::Signal(signal) => format!("was killed by signal {signal}"),
         executor::Exit::Cancelled => "was interrupted".to_owned(),
     }
+}
+
+fn place(kept: &Option<String>) -> String {
+    kept.as_ref()
+        .map(|id| format!("; its container {id} is kept until the next prune"))
+        .unwrap_or_default()
 }
 
 fn explained(hint: &Option<String>) -> String {
