@@ -469,14 +469,6 @@ impl Writer<'_> {
             .execute([id])
             .map(drop)
     }
-
-    /// Marks blobs as used now.
-    pub fn touch_blob(&self, id: BlobId, now: Millis) -> SqlResult<()> {
-        self.connection
-            .prepare_cached("UPDATE blob SET last_used = max(last_used, ?2) WHERE id = ?1")?
-            .execute(params![id, now])
-            .map(drop)
-    }
 }
 
 #[cfg(test)]

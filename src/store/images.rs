@@ -292,8 +292,7 @@ impl Lease<'_> {
 
     /// Pins an image that this process is going to rely on, and reads it.
     pub fn use_image(&self, name: &str, platform: &Platform) -> Result<Image> {
-        let digest = self.store().find(name)?;
-        let image = self.store().image_for(&digest, name, platform)?;
+        let image = self.store().find_image(name, platform)?;
         let now = self.store().now();
         let pinned = self.store().write(|tx| {
             let Some(row) = tx.blob(&image.digest)?.filter(BlobRow::is_usable) else {

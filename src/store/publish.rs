@@ -80,18 +80,6 @@ impl Lease<'_> {
             .publish(ingest, &layer.digest, trusted)?)
     }
 
-    /// Puts a blob into the store that is no layer: a document as it came from elsewhere.
-    pub fn publish_bytes(&self, bytes: &[u8], kind: BlobKind, media_type: &str) -> Result<Digest> {
-        let digest = Digest::of(bytes);
-        let ingest = self.write_ingest(bytes)?;
-        let trusted = self.put_row(&digest, &ingest, bytes.len() as u64, kind, media_type)?;
-        self.store()
-            .layout()
-            .blobs()
-            .publish(ingest, &digest, trusted)?;
-        Ok(digest)
-    }
-
     /// Puts a finished blob into the store whose digest and size the caller has verified.
     pub fn publish_blob(
         &self,

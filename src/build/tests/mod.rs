@@ -9,8 +9,22 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::executor::{Cancel, Executor, Network, Outcome, Step, Stream};
-use crate::layer::Compression;
+use crate::layer::{Compression, Decompressor, TarReader};
 use crate::store::{Host, OpenMode, Store};
+
+/// Whether images can be mounted here: as root. CI sets RSTORE_TEST_NO_SKIP, and skips nothing.
+pub(super) fn may_mount() -> bool {
+    let may = rustix::process::geteuid().is_root();
+    if !may {
+        let why = "mounting a view of an image needs root";
+        assert!(
+            std::env::var_os("RSTORE_TEST_NO_SKIP").is_none(),
+            "may not skip: {why}"
+        );
+        eprintln!("SKIP: {why}");
+    }
+    may
+}
 
 /// A machine whose clock moves a second at each look.
 struct TestHost(AtomicU64);
@@ -143,9 +157,7 @@ fn fill(house: &House) {
 
 #[test]
 fn the_same_build_again_is_all_cached_and_gives_the_same_image() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIP: mounting a view of an image needs root");
-        assert!(std::env::var_os("RSTORE_TEST_NO_SKIP").is_none());
+    if !may_mount() {
         return;
     }
     let house = House::new();
@@ -233,7 +245,7 @@ fn a_tag_is_in_the_index_and_reads_back() {
 
 #[test]
 fn the_same_input_gives_the_same_digest_under_a_timestamp() {
-    if !rustix::process::geteuid().is_root() {
+    if !may_mount() {
         return;
     }
     let digest = || {
@@ -280,7 +292,7 @@ fn what_is_not_there_yet_is_refused_by_name_and_line() {
 
 #[test]
 fn nothing_of_a_lease_stays_behind() {
-    if !rustix::process::geteuid().is_root() {
+    if !may_mount() {
         return;
     }
     let house = House::new();
@@ -300,16 +312,17 @@ fn nothing_of_a_lease_stays_behind() {
     assert_eq!(count("snapshots"), snapshots);
 }
 
+/// The archive that is an image's last layer.
+pub(super) fn last_layer(house: &House, image: &Image) -> TarReader<Decompressor<'static>> {
+    let layer = image.manifest.layers.last().unwrap();
+    let blobs = house.store.layout().blobs();
+    let file = blobs.open_unverified(&layer.digest).unwrap();
+    TarReader::new(Decompressor::new(file).unwrap())
+}
+
 /// The paths in an image's last layer.
 fn paths_of_last_layer(house: &House, image: &Image) -> Vec<String> {
-    let layer = image.manifest.layers.last().unwrap();
-    let file = house
-        .store
-        .layout()
-        .blobs()
-        .open_unverified(&layer.digest)
-        .unwrap();
-    let mut reader = crate::layer::TarReader::new(crate::layer::Decompressor::new(file).unwrap());
+    let mut reader = last_layer(house, image);
     let mut paths = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
         paths.push(String::from_utf8(entry.path).unwrap());
@@ -319,21 +332,14 @@ fn paths_of_last_layer(house: &House, image: &Image) -> Vec<String> {
 
 #[test]
 fn names_of_one_file_stay_names_of_one_file() {
-    if !rustix::process::geteuid().is_root() {
+    if !may_mount() {
         return;
     }
     let house = House::new();
     house.file("d/a", "x");
     fs::hard_link(house.context().join("d/a"), house.context().join("d/b")).unwrap();
     let (image, _) = house.build("FROM scratch\nCOPY d /d\n", |_| {}).unwrap();
-    let layer = image.manifest.layers.last().unwrap();
-    let file = house
-        .store
-        .layout()
-        .blobs()
-        .open_unverified(&layer.digest)
-        .unwrap();
-    let mut reader = crate::layer::TarReader::new(crate::layer::Decompressor::new(file).unwrap());
+    let mut reader = last_layer(&house, &image);
     let mut links = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
         if let crate::layer::Kind::Hardlink { target } = entry.kind {
@@ -345,7 +351,7 @@ fn names_of_one_file_stay_names_of_one_file() {
 
 #[test]
 fn a_directory_is_copied_through_a_link_of_the_image_and_never_over_it() {
-    if !rustix::process::geteuid().is_root() {
+    if !may_mount() {
         return;
     }
     let house = House::new();
@@ -387,7 +393,7 @@ pub(super) fn archive(house: &House, name: &str, entries: &[crate::layer::Entry]
 
 #[test]
 fn what_would_harm_the_image_is_refused_with_its_line() {
-    if !rustix::process::geteuid().is_root() {
+    if !may_mount() {
         return;
     }
     use crate::layer::{Entry, Kind};
@@ -471,7 +477,7 @@ fn a_timestamp_is_part_of_what_is_asked_of_the_cache() {
 
 #[test]
 fn the_store_is_no_part_of_a_context_that_holds_it() {
-    if !rustix::process::geteuid().is_root() {
+    if !may_mount() {
         return;
     }
     let house = House::new();
