@@ -77,21 +77,26 @@ fn files_come_from_stages_by_name_and_number_and_from_images() {
 #[test]
 fn stages_that_do_not_need_each_other_run_side_by_side() {
     let store = Rstore::with_base();
-    // Each waits for the other's answer through the machine's network namespace: neither ends
-    // unless both run.
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    // Each calls the test and waits for its answer, which comes when both have called: neither
+    // ends unless both run.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = std::thread::spawn(move || {
+        let callers = [listener.accept().unwrap().0, listener.accept().unwrap().0];
+        for mut caller in callers {
+            std::io::Write::write_all(&mut caller, b"go\n").unwrap();
+        }
+    });
+    let call = format!("RUN test \"$(timeout 60 nc 127.0.0.1 {port})\" = go && touch /done");
     let context = Context::new(&format!(
-        "FROM base AS one\nRUN echo hi | timeout 20 nc -l -p {port} > /heard && test -s /heard\n\
-         FROM base AS two\nRUN for i in $(seq 200); do echo ho | nc -w 1 127.0.0.1 {port} && exit 0; sleep 0.1; done; exit 1\n\
-         FROM base\nCOPY --from=one /heard /heard\nCOPY --from=two /etc/passwd /p\n"
+        "FROM base AS one\n{call}\nFROM base AS two\nENV OTHER=1\n{call}\n\
+         FROM base\nCOPY --from=one /done /one\nCOPY --from=two /done /two\n"
     ));
     store.build(
         context.path(),
         &["-t", "app", "--network", "host", "--jobs", "2"],
     );
+    answer.join().unwrap();
 }
 
 #[test]
