@@ -13,6 +13,7 @@
 //! | [`catalog`] | what SQLite knows of the layout: edges, images, leases, cache |
 //! | [`graph`] | images and layers in memory: who descends from whom, who keeps what |
 //! | [`gc`] | what is alive, what a prune removes and why, and removing it |
+//! | [`fsck`] | checking a store, and repairing it |
 //! | [`layer`] | directory ↔ layer |
 //! | [`snapshot`] | unpacked layers as mounted file systems |
 //! | [`store`] | one opened store: what every command holds |
@@ -27,6 +28,7 @@ pub mod catalog;
 pub mod cli;
 pub mod dockerfile;
 pub mod executor;
+pub mod fsck;
 pub mod fsutil;
 pub mod gc;
 pub mod graph;

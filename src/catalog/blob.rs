@@ -419,6 +419,14 @@ impl Writer<'_> {
             .map(drop)
     }
 
+    /// Says how many bytes a file has, and how many the file system allocated.
+    pub fn set_size(&self, id: BlobId, size: u64, allocated: u64) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE blob SET size = ?2, allocated = ?3 WHERE id = ?1")?
+            .execute(params![id, size as i64, allocated as i64])
+            .map(drop)
+    }
+
     /// Says that a blob's bytes are on the disk.
     pub fn set_durable(&self, id: BlobId) -> SqlResult<()> {
         self.connection

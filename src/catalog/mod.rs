@@ -108,8 +108,7 @@ impl Error {
                 "this user may not write the store {store}, and even looking needs that: become its owner, or name another with --root"
             )),
             _ if self.is_damage() => Some(format!(
-                "the catalog is damaged: remove {}, and the next command makes it again from the blobs",
-                path.display()
+                "the catalog is damaged: `rstore --root {store} fsck --repair` makes it again from the blobs"
             )),
             rusqlite::ErrorCode::DiskFull => Some(format!(
                 "the disk is full: `rstore --root {store} prune` frees what nothing needs"
@@ -281,6 +280,32 @@ impl Catalog {
         run().map_err(|source| self.error(source))
     }
 
+    /// What is wrong with the file itself, as SQLite tells it; nothing, where nothing is. The
+    /// quick form leaves out whether indexes and tables agree.
+    pub fn damage(&self, quick: bool) -> Result<Vec<String>> {
+        let pragma = if quick { "quick_check" } else { "integrity_check" };
+        let run = || -> SqlResult<Vec<String>> {
+            // A connection of its own: it reads all pages, and writers need not wait for that.
+            let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let mut statement = connection.prepare(&format!("PRAGMA {pragma}(8)"))?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        };
+        let error = match run() {
+            Ok(lines) => return Ok(lines.into_iter().filter(|line| line != "ok").collect()),
+            Err(source) => self.error(source),
+        };
+        if error.is_damage() {
+            return Ok(vec![error.to_string()]);
+        }
+        Err(error)
+    }
+
+    /// A number that changes with every commit of another connection.
+    pub fn version(&self) -> Result<i64> {
+        let read = |c: &Connection| c.query_row("PRAGMA data_version", [], |row| row.get(0));
+        read(&self.lock()).map_err(|source| self.error(source))
+    }
+
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune
     /// stays as large as it ever was. That readers are in the way is no error.
     pub fn checkpoint(&self) -> Result<()> {
@@ -307,6 +332,30 @@ impl<E> From<rusqlite::Error> for WriteError<E> {
     fn from(error: rusqlite::Error) -> Self {
         WriteError::Sqlite(error)
     }
+}
+
+/// Moves the catalog at `path`, and its write-ahead log with it, into `directory`. Returns where
+/// it is. The caller holds the store's lock.
+pub fn move_away(path: &Path, directory: &Path, now: Millis) -> fsutil::Result<PathBuf> {
+    fsutil::create_dir_all(directory)?;
+    let moved_to = directory.join(format!("catalog.db.{now}"));
+    let with = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    // The log first: a new catalog must not find the log of an old one.
+    for suffix in ["-wal", ""] {
+        let from = with(path, suffix);
+        match std::fs::rename(&from, with(&moved_to, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(fsutil::Error::new("rename", from, error));
+            }
+            _ => {}
+        }
+    }
+    fsutil::remove_file(&with(path, "-shm"))?;
+    Ok(moved_to)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {

@@ -14,12 +14,14 @@
 use crate::layout::Layout;
 use crate::layout::blobs::{self, BlobStat};
 use crate::layout::index::Signature;
+use crate::layout::{Entry, Index};
+use crate::lock::FileLock;
 use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT};
 use crate::oci::{Digest, ImageConfig, media};
 
 use super::blob::{BlobId, BlobKind, NewBlob};
 use super::image::ImageRow;
-use super::tags::IndexEntryRow;
+use super::tags::{IndexEntryRow, Named};
 use super::{Catalog, Error, Millis, Result, WriteError, Writer};
 
 const INDEX_SIGNATURE: &str = "index-signature";
@@ -52,6 +54,24 @@ pub struct Scanned {
     pub vanished: usize,
     /// Names below `blobs/sha256` that are not digests.
     pub strays: usize,
+}
+
+/// `meta` key: the catalog has taken in the whole layout once.
+const BUILT: &str = "built";
+
+/// Whether the catalog has taken in the whole layout once: if not, it cannot tell what is missing.
+pub fn is_built(catalog: &Catalog) -> Result<bool> {
+    Ok(catalog.read(|tx| tx.meta(BUILT))?.is_some())
+}
+
+/// Takes in the whole layout, for a catalog that knows nothing. Returns how many blobs there are.
+pub fn build(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<usize> {
+    index(catalog, layout, now)?;
+    scan(catalog, layout, now)?;
+    catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
+    let mut blobs = 0;
+    catalog.read(|tx| tx.each_blob(|row| blobs += usize::from(row.present)))?;
+    Ok(blobs)
 }
 
 /// Takes in `index.json` if it changed. Returns whether it did.
@@ -94,6 +114,52 @@ pub fn take_index(tx: &Writer, layout: &Layout, now: Millis) -> Outcome<()> {
     tx.replace_index_entries(&rows)?;
     tx.set_meta(INDEX_SIGNATURE, &signature)?;
     Ok(())
+}
+
+/// Whether the mirror of `index.json` claims to be of the file as it is now.
+pub fn index_is_current(catalog: &Catalog, layout: &Layout) -> Result<bool> {
+    let signature = signature_text(&layout.index_signature()?);
+    Ok(catalog.read(|tx| tx.meta(INDEX_SIGNATURE))?.as_deref() == Some(&signature))
+}
+
+/// Takes in a blob that the catalog has as absent, or not at all, if its file is there after all:
+/// another tool, or somebody's hand, has brought it back. Returns whether it is there.
+pub fn meet(catalog: &Catalog, layout: &Layout, digest: &Digest, now: Millis) -> Result<bool> {
+    if layout
+        .blobs()
+        .stat(digest)
+        .map_err(crate::layout::Error::from)?
+        .is_none()
+    {
+        return Ok(false);
+    }
+    catalog.write(|tx| take_file(tx, layout, digest, now))?;
+    let row = catalog.read(|tx| tx.blob(digest))?;
+    Ok(row.is_some_and(|row| row.present && row.condemned.is_none()))
+}
+
+/// Reads a document again and puts right what the catalog says of it. A document that cannot be
+/// read is recorded as that.
+pub fn reread(tx: &Writer, layout: &Layout, digest: &Digest, now: Millis) -> Outcome<()> {
+    let Some(row) = tx.blob(digest)? else {
+        return Ok(());
+    };
+    let media_type = match row.kind {
+        BlobKind::Index => media::INDEX,
+        _ => "",
+    };
+    let bytes = match layout.blobs().read(digest, limit_of(media_type)) {
+        Ok(bytes) => bytes,
+        Err(blobs::Error::Missing { .. }) => return Ok(()),
+        Err(error @ blobs::Error::Io(_)) => return Err(caller(error)),
+        Err(error) => return Ok(tx.set_damage(row.id, Some(&error.to_string()))?),
+    };
+    match document::parse(&bytes, "") {
+        Ok(document) => {
+            record_document(tx, layout, row.id, &document, bytes.len() as u64, now).map(drop)
+        }
+        Err(error) => Ok(tx.set_damage(row.id, Some(&error.to_string()))?),
+    }
 }
 
 /// Takes in the document that a descriptor leads to, and all that it reaches. Documents that are
@@ -241,12 +307,7 @@ fn read_document(
     media_type: &str,
     now: Millis,
 ) -> Outcome<Vec<document::Descriptor>> {
-    let limit = if media::is_index(media_type) {
-        INDEX_LIMIT
-    } else {
-        MANIFEST_LIMIT
-    };
-    let bytes = match layout.blobs().read(digest, limit) {
+    let bytes = match layout.blobs().read(digest, limit_of(media_type)) {
         Ok(bytes) => bytes,
         Err(blobs::Error::Missing { .. }) => {
             tx.set_absent(id)?;
@@ -264,6 +325,14 @@ fn read_document(
             tx.set_damage(id, Some(&error.to_string()))?;
             Ok(Vec::new())
         }
+    }
+}
+
+fn limit_of(media_type: &str) -> u64 {
+    if media::is_index(media_type) {
+        INDEX_LIMIT
+    } else {
+        MANIFEST_LIMIT
     }
 }
 
@@ -388,6 +457,39 @@ fn parse_created(text: &str) -> Option<Millis> {
     chrono::DateTime::parse_from_rfc3339(text)
         .ok()
         .map(|time| time.timestamp_millis())
+}
+
+/// Writes `index.json` anew with these names. One whose type is not known and that cannot be read
+/// to learn it is left out. Returns how many entries it has.
+pub fn restore_index(
+    layout: &Layout,
+    names: &[Named],
+    lock: &FileLock,
+) -> std::result::Result<usize, crate::layout::Error> {
+    let mut index = Index::empty();
+    for named in names {
+        let Some((media_type, size)) = type_and_size(layout, named) else {
+            continue;
+        };
+        let entry = Entry::new(&media_type, named.digest, size);
+        index.enter(named.name.as_deref(), &entry);
+    }
+    layout.write_index(&index, lock)?;
+    Ok(index.entries().len())
+}
+
+/// By the document itself, or else by what the catalog remembers.
+fn type_and_size(layout: &Layout, named: &Named) -> Option<(String, u64)> {
+    let bytes = layout.blobs().read(&named.digest, INDEX_LIMIT);
+    let document = bytes.as_ref().map(|bytes| document::parse(bytes, ""));
+    let media_type = match document {
+        Ok(Ok(Document::Manifest(m))) => m.media_type.unwrap_or_else(|| media::MANIFEST.to_owned()),
+        Ok(Ok(Document::Index(i))) => i.media_type.unwrap_or_else(|| media::INDEX.to_owned()),
+        _ if named.media_type.is_empty() => return None,
+        _ => named.media_type.clone(),
+    };
+    let size = bytes.map_or(named.size, |bytes| bytes.len() as u64);
+    Some((media_type, size))
 }
 
 /// Takes in every file below `blobs/sha256`, and forgets rows whose file is gone.

@@ -15,7 +15,94 @@ pub struct IndexEntryRow {
     pub name: Option<String>,
 }
 
+/// An entry of `index.json` with all that writing it again takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The tag; `None`: somebody put it there without a name.
+    pub name: Option<String>,
+    /// What it points at.
+    pub digest: Digest,
+    /// Its media type, where that is known.
+    pub media_type: String,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// What `index.json` named when it was last taken in, in its order.
+pub fn mirror(catalog: &super::Catalog) -> super::Result<Vec<Named>> {
+    catalog.read(|tx| tx.mirror())
+}
+
+/// What of a damaged catalog can still be read of that which cannot be made again from the blobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Salvage {
+    /// What `index.json` named; `None`: not readable.
+    pub names: Option<Vec<Named>>,
+    /// What was pinned; `None`: not readable.
+    pub pins: Option<Vec<Digest>>,
+}
+
+impl Salvage {
+    /// Reads what can be read of the catalog at `path`, however damaged it is. Changes nothing.
+    pub fn read(path: &std::path::Path) -> Salvage {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let Ok(connection) = rusqlite::Connection::open_with_flags(path, flags) else {
+            return Salvage::default();
+        };
+        let reader = Reader {
+            connection: &connection,
+        };
+        Salvage {
+            names: reader.mirror().ok(),
+            pins: reader.pinned().ok(),
+        }
+    }
+
+    /// Makes what was pinned pinned in a new catalog, as far as it is still there. Returns how
+    /// many were.
+    pub fn pin_again(&self, catalog: &super::Catalog, now: Millis) -> super::Result<usize> {
+        let mut count = 0;
+        catalog.write(|tx| {
+            for digest in self.pins.iter().flatten() {
+                if let Some(row) = tx.blob(digest)?.filter(|row| row.present) {
+                    count += usize::from(tx.pin(row.id, now)?);
+                }
+            }
+            Ok::<_, super::WriteError<super::Error>>(())
+        })?;
+        Ok(count)
+    }
+}
+
 impl Reader<'_> {
+    /// What `index.json` named when it was last taken in, in its order.
+    pub fn mirror(&self) -> SqlResult<Vec<Named>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT name, digest, media_type, size FROM index_entry
+             JOIN blob ON blob.id = blob ORDER BY place",
+        )?;
+        statement
+            .query_map([], |row| {
+                Ok(Named {
+                    name: row.get(0)?,
+                    digest: digest_column(row, 1)?,
+                    media_type: row.get(2)?,
+                    size: row.get::<_, i64>(3)? as u64,
+                })
+            })?
+            .collect()
+    }
+
+    /// What is pinned, by digest.
+    pub fn pinned(&self) -> SqlResult<Vec<Digest>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT digest FROM pin JOIN blob ON blob.id = blob ORDER BY pin.id")?;
+        statement
+            .query_map([], |row| digest_column(row, 0))?
+            .collect()
+    }
+
     /// What `index.json` names, in its order.
     pub fn index_entries(&self) -> SqlResult<Vec<IndexEntryRow>> {
         let mut statement = self

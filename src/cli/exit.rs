@@ -14,7 +14,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::{catalog, gc, store};
+use crate::{catalog, fsck, gc, store};
 
 /// An error whose exit code is known where it arises.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,12 @@ pub fn code(error: &anyhow::Error) -> u8 {
             return 4;
         }
         if let Some(error) = cause.downcast_ref::<catalog::Error>()
+            && error.is_damage()
+        {
+            return 4;
+        }
+        if let Some(fsck::Error::Catalog(error) | fsck::Error::Gc(gc::Error::Catalog(error))) =
+            cause.downcast_ref::<fsck::Error>()
             && error.is_damage()
         {
             return 4;

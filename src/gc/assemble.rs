@@ -78,6 +78,7 @@ pub(super) fn assemble(
         now,
     };
     let mut roots = roots::collect(graph, &LeaseFiles::probe(layout)?);
+    roots.ignored.extend(&policy.ignore_broken);
     let mut plan = Plan::nothing(policy, now);
     plan.high_water = graph.high_water();
     plan.notes = ground.request.notes.clone();

@@ -14,6 +14,9 @@
 //! A document whose links the catalog knows from when it was whole is followed by these: its
 //! digest promises that it never said anything else.
 //!
+//! A document that the user gives up by its digest (`--ignore-broken`) stays, and stops nothing;
+//! what only it needed is no longer protected by it.
+//!
 //! What is kept without being rooted (images that a filter spares) is followed as far as it can
 //! be read: where it is broken nothing depends on it.
 
@@ -25,8 +28,10 @@ use crate::oci::document::Role;
 /// A document that is reachable and cannot be read: nothing may be removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{digest} is needed{} and {why}: what it needs in turn is not known, so nothing is removed; load or build the image again to mend it, or give it up with `rstore untag`",
-    by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default()
+    "{digest} is needed{} and {why}{}: what it needs in turn is not known, so nothing is removed; load or build the image again to mend it, give it up with `rstore untag`, or give up only what it needs with `rstore prune{}`",
+    by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default(),
+    more(others),
+    self.flags()
 )]
 pub struct Unreadable {
     /// The document.
@@ -35,6 +40,32 @@ pub struct Unreadable {
     pub by: Option<String>,
     /// What is wrong with it.
     pub why: String,
+    /// What else is needed and cannot be read.
+    pub others: Vec<Digest>,
+}
+
+impl Unreadable {
+    /// All of what cannot be read.
+    pub fn digests(&self) -> Vec<Digest> {
+        let others = self.others.iter().copied();
+        std::iter::once(self.digest).chain(others).collect()
+    }
+
+    /// The flags by which a prune goes on in spite of them.
+    pub fn flags(&self) -> String {
+        if self.others.len() > 3 {
+            return " --ignore-broken DIGEST ...".to_owned();
+        }
+        let flag = |digest: &Digest| format!(" --ignore-broken {digest}");
+        self.digests().iter().map(flag).collect()
+    }
+}
+
+fn more(others: &[Digest]) -> String {
+    match others.len() {
+        0 => String::new(),
+        count => format!(" (and {count} more, which `rstore fsck` lists)"),
+    }
 }
 
 /// What is reachable.
@@ -74,18 +105,34 @@ impl Reachable {
 /// Marks what is reachable from `roots`, which must all be readable, and from `kept`.
 pub fn mark(graph: &ImageGraph, roots: &RootSet, kept: &NodeSet) -> Result<Reachable, Unreadable> {
     let mut set = NodeSet::of(graph);
+    let mut broken: Vec<(Node, String)> = Vec::new();
+    let mut told = NodeSet::of(graph);
+    let mut found = |node: Node, why: &str| {
+        if told.insert(node.node) && !roots.ignored.contains(&node.digest) {
+            broken.push((node, why.to_owned()));
+        }
+    };
     for root in &roots.roots {
         let node = graph.node(root.node);
         let vital = matches!(root.kind, RootKind::Tag { .. } | RootKind::Pin);
         if vital && !node.present && graph.links(root.node).len() == 0 {
-            return Err(unreadable(graph, roots, node, "is missing from the store"));
+            found(node, "is missing from the store");
         }
     }
     let first = roots.roots.iter().map(|root| root.node);
-    spread(graph, &mut set, first, |node| match fault(graph, node) {
-        Some(why) => Err(unreadable(graph, roots, node, &why)),
-        None => Ok(()),
-    })?;
+    let Ok(()) = spread(graph, &mut set, first, |node| {
+        if let Some(why) = fault(graph, node) {
+            found(node, &why);
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    if let [(node, why), rest @ ..] = broken.as_slice() {
+        let others = rest.iter().map(|(node, _)| node.digest).collect();
+        return Err(Unreadable {
+            others,
+            ..unreadable(graph, roots, *node, why)
+        });
+    }
     extend(graph, &mut set, kept.iter());
     Ok(Reachable {
         set,
@@ -170,6 +217,7 @@ fn unreadable(graph: &ImageGraph, roots: &RootSet, node: Node, why: &str) -> Unr
         digest: node.digest,
         by,
         why: why.to_owned(),
+        others: Vec::new(),
     }
 }
 
@@ -225,6 +273,26 @@ mod tests {
         assert_eq!(error.digest, Digest::of(b"B"));
         assert_eq!(error.by.as_deref(), Some("X"));
         assert!(error.to_string().contains("rstore untag"), "{error}");
+    }
+
+    #[test]
+    fn all_that_cannot_be_read_is_named_and_what_is_given_up_by_name_stops_nothing() {
+        let letters = Letters::new("X->A,B A->a B->b C->c +X +C !B !A");
+        let none = NodeSet::of(&letters.graph);
+        let error = mark(&letters.graph, &letters.roots(), &none).unwrap_err();
+        let digest = |name: &str| Digest::of(name.as_bytes());
+        let mut named = error.digests();
+        named.sort_unstable();
+        let mut both = vec![digest("A"), digest("B")];
+        both.sort_unstable();
+        assert_eq!(named, both);
+        let mut roots = letters.roots();
+        roots.ignored.insert(digest("A"));
+        let error = mark(&letters.graph, &roots, &none).unwrap_err();
+        assert_eq!(error.digests(), [digest("B")]);
+        roots.ignored.insert(digest("B"));
+        let reached = mark(&letters.graph, &roots, &none).unwrap();
+        assert!(letters.names(reached.set()).contains('A'), "it stays itself");
     }
 
     #[test]

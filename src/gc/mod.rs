@@ -200,6 +200,22 @@ pub fn plan_removal(
     assemble::assemble(layout, graph, &policy, request, now)
 }
 
+/// Plans that the named tags go, and nothing else: what [`plan_removal`] comes down to where
+/// something cannot be read, so that nobody knows what else may go.
+pub fn plan_untag(graph: &ImageGraph, targets: &[plan::Removal], now: Millis) -> Plan {
+    let mut plan = Plan::nothing(&Policy::default(), now);
+    plan.high_water = graph.high_water();
+    for target in targets {
+        let names = graph.names(target.node);
+        let named = names.filter(|name| target.name.as_deref().is_none_or(|only| only == *name));
+        plan.untag.extend(named.map(|name| plan::Untag {
+            name: name.to_owned(),
+            digest: graph.node(target.node).digest,
+        }));
+    }
+    plan
+}
+
 /// Carries out a plan. `graph` is the one that it was made of (a saved plan goes through
 /// [`plan_within`] first). `on_progress` is told after each batch, and stops the work there by
 /// returning `false`; [`finish`] then ends it.

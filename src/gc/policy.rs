@@ -118,6 +118,9 @@ pub struct Policy {
     pub labels: Vec<LabelFilter>,
     /// How long what other tools wrote is left alone, by mtime, in milliseconds.
     pub grace: Millis,
+    /// Documents that cannot be read, and of which it is not to be minded what they need.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignore_broken: Vec<Digest>,
 }
 
 /// A condition on an image's labels.
@@ -140,6 +143,7 @@ impl Default for Policy {
             keep: None,
             labels: Vec::new(),
             grace: DEFAULT_GRACE,
+            ignore_broken: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use hashbrown::HashSet;
 
 use super::{ImageGraph, NodeId};
 use crate::catalog::Millis;
+use crate::oci::Digest;
 
 /// Why something is kept for its own sake.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
@@ -61,6 +62,8 @@ pub struct RootSet {
     /// Lease files that are locked by a writer of whose pins this catalog cannot know, because it
     /// is younger than they are. While there is one, nothing may be condemned.
     pub unknown: Vec<String>,
+    /// Documents that cannot be read, and that the user has given up by name.
+    pub ignored: HashSet<Digest>,
 }
 
 impl RootSet {

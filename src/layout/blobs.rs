@@ -32,7 +32,7 @@ pub enum Error {
     },
     /// The bytes are not those that the name promises.
     #[error(
-        "blob {digest} is corrupt: its bytes have digest {actual}; remove the file, and load, import or build its image again"
+        "blob {digest} is corrupt: its bytes have digest {actual}; `rstore fsck --repair` moves it away, then load, import or build its image again"
     )]
     Corrupt {
         /// The name.
@@ -276,16 +276,53 @@ impl Blobs {
     }
 
     /// Moves a finished, verified blob to its digest. An existing file that is `trusted` and of the
-    /// same size stays, with a fresh mtime, and the new one goes; any other is replaced: it may be
-    /// what a power cut has left.
-    pub fn publish(&self, ingest: Ingest, digest: &Digest, trusted: bool) -> Result<()> {
+    /// same size stays, with a fresh mtime, and the new one goes. Any other may be what a power cut
+    /// has left: it is read, and replaced unless it is whole. So a file that another process has
+    /// just published, and perhaps fsynced and tagged, is never replaced by one that is not synced.
+    pub fn publish(&self, mut ingest: Ingest, digest: &Digest, trusted: bool) -> Result<()> {
         let size = ingest.length()?;
-        if trusted && self.stat(digest)?.is_some_and(|stat| stat.size == size) {
+        ingest.close();
+        let target = self.path(digest);
+        match rename_new(ingest.path(), &target) {
+            Ok(()) => {
+                ingest.keep();
+                return Ok(());
+            }
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => {
+                return Err(fsutil::Error::new("rename", ingest.path(), error).into());
+            }
+        }
+        let same_size = self.stat(digest)?.is_some_and(|stat| stat.size == size);
+        if same_size && (trusted || self.verify(digest).is_ok()) {
             return self.refresh(digest);
         }
-        let path = ingest.keep();
-        fs::rename(&path, self.path(digest)).at("rename", &path)?;
+        fs::rename(ingest.path(), &target).at("rename", ingest.path())?;
+        ingest.keep();
         Ok(())
+    }
+
+    /// Moves a blob out of the store, to `target` on the same file system. Returns whether there
+    /// was one.
+    pub fn move_away(&self, digest: &Digest, target: &Path) -> Result<bool> {
+        let path = self.path(digest);
+        match fs::rename(&path, target) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(fsutil::Error::new("rename", path, error).into()),
+        }
+    }
+}
+
+/// Renames `from` to `to` where nothing has that name yet; `EXIST` where something has.
+fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags};
+    use rustix::io::Errno;
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that has no such call (NFS): a look before the leap is the best there is.
+        Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_ok() => Err(Errno::EXIST),
+        Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::rename(from, to),
+        other => other,
     }
 }
 
@@ -312,9 +349,9 @@ impl Ingest {
         self.file = None;
     }
 
-    fn keep(mut self) -> PathBuf {
-        self.file = None;
-        std::mem::take(&mut self.path)
+    /// Says that the file has another name now, and stays.
+    fn keep(mut self) {
+        self.path = PathBuf::new();
     }
 }
 
@@ -368,6 +405,27 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0);
         assert!(blobs.remove(&digest).unwrap());
         assert!(!blobs.remove(&digest).unwrap());
+    }
+
+    #[test]
+    fn a_whole_file_is_never_replaced_and_a_torn_one_is_unless_it_is_trusted() {
+        let (dir, blobs) = blobs();
+        let digest = put(&blobs, b"hello");
+        let publish = |trusted| {
+            let mut ingest = blobs.ingest("two").unwrap();
+            ingest.write_all(b"hello").unwrap();
+            blobs.publish(ingest, &digest, trusted).unwrap();
+            blobs.stat(&digest).unwrap().unwrap().inode
+        };
+        let inode = blobs.stat(&digest).unwrap().unwrap().inode;
+        assert_eq!(publish(false), inode, "whole: another process may have synced it");
+        fs::write(blobs.path(&digest), b"jello").unwrap();
+        assert_eq!(publish(true), inode, "trusted");
+        assert_ne!(publish(false), inode, "torn");
+        fs::write(blobs.path(&digest), b"").unwrap();
+        publish(true);
+        assert_eq!(blobs.read(&digest, 10).unwrap(), b"hello", "of another size");
+        assert_eq!(fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0);
     }
 
     #[test]

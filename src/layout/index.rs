@@ -24,7 +24,7 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] fsutil::Error),
     /// Not an image index.
-    #[error("{} is not a valid image index: {why}; the blobs are untouched: put the file right, or move it away to have the tags restored that the catalog knows", path.display())]
+    #[error("{} is not a valid image index: {why}; the blobs are untouched: `rstore fsck --repair` restores the tags that the catalog knows", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,

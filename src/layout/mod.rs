@@ -50,6 +50,22 @@ pub enum Error {
 /// What the functions of this module return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What the file `oci-layout` holds.
+const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// What the file `oci-layout` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marker {
+    /// A layout of a version that this program knows.
+    Good,
+    /// There is no such file.
+    Missing,
+    /// It names no version.
+    Torn,
+    /// A version that this program does not know.
+    Unknown(String),
+}
+
 /// One OCI image layout.
 #[derive(Debug)]
 pub struct Layout {
@@ -98,44 +114,55 @@ impl Layout {
         if !root.join("index.json").exists() {
             Index::empty().write(&root.join("index.json"), &lock)?;
         }
-        Ok(fsutil::atomic_replace(
-            &root.join("oci-layout"),
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
-        )?)
+        Layout::write_marker(root, &lock)
     }
 
     /// Opens the layout at `root`, which must be one. Makes the directories that an empty layout
     /// of another tool may lack.
     pub fn open(root: &Path) -> Result<Layout> {
-        let marker = root.join("oci-layout");
-        let text = match fs::read(&marker) {
+        match Layout::marker(root)? {
+            Marker::Good => Layout::open_unmarked(root),
+            Marker::Missing => Err(Error::NotALayout {
+                path: root.to_path_buf(),
+                why: "it has no oci-layout file".to_owned(),
+            }),
+            Marker::Torn => Err(Error::NotALayout {
+                path: root.to_path_buf(),
+                why: "its oci-layout file names no imageLayoutVersion; `rstore fsck --repair` writes it again".to_owned(),
+            }),
+            Marker::Unknown(version) => Err(Error::NotALayout {
+                path: root.to_path_buf(),
+                why: format!("its layout version is {version}, and this program knows 1.x"),
+            }),
+        }
+    }
+
+    /// What the file `oci-layout` says (image-spec, image-layout.md, "oci-layout file").
+    pub fn marker(root: &Path) -> Result<Marker> {
+        let path = root.join("oci-layout");
+        let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotALayout {
-                    path: root.to_path_buf(),
-                    why: "it has no oci-layout file".to_owned(),
-                });
-            }
-            Err(error) => return Err(fsutil::Error::new("read", marker, error).into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Marker::Missing),
+            Err(error) => return Err(fsutil::Error::new("read", path, error).into()),
         };
         let version = serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
             .and_then(|v| v.get("imageLayoutVersion")?.as_str().map(str::to_owned));
-        match version.as_deref() {
-            Some(version) if version.starts_with("1.") => {}
-            Some(version) => {
-                return Err(Error::NotALayout {
-                    path: root.to_path_buf(),
-                    why: format!("its layout version is {version}, and this program knows 1.x"),
-                });
-            }
-            None => {
-                return Err(Error::NotALayout {
-                    path: root.to_path_buf(),
-                    why: "its oci-layout file names no imageLayoutVersion".to_owned(),
-                });
-            }
-        }
+        Ok(match version {
+            Some(version) if version.starts_with("1.") => Marker::Good,
+            Some(version) => Marker::Unknown(version),
+            None => Marker::Torn,
+        })
+    }
+
+    /// Writes the file `oci-layout`. The lock is the proof that nobody else does.
+    pub fn write_marker(root: &Path, _lock: &FileLock) -> Result<()> {
+        Ok(fsutil::atomic_replace(&root.join("oci-layout"), MARKER)?)
+    }
+
+    /// Opens what stands at `root` as a layout, whether or not `oci-layout` says that it is one:
+    /// for those that look for what is wrong.
+    pub fn open_unmarked(root: &Path) -> Result<Layout> {
         let ingest = root.join("rstore/ingest");
         fsutil::create_dir_all(&root.join("blobs/sha256"))?;
         fsutil::create_dir_all(&ingest)?;

@@ -24,8 +24,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::catalog::tags::Salvage;
 use crate::catalog::{self, Catalog, Millis, sync};
-use crate::fsutil::{self, IoContext};
+use crate::fsutil;
 use crate::layout::{self, Layout};
 
 pub mod containers;
@@ -258,9 +259,6 @@ pub const DIRECTORIES: [&str; 6] = [
     "quarantine",
 ];
 
-/// `meta` key: the catalog has taken in the whole layout once.
-const BUILT: &str = "built";
-
 impl Store {
     /// Opens the store at `root`, and takes in what changed.
     pub fn open(root: &Path, mode: OpenMode, host: Arc<dyn Host>) -> Result<Store> {
@@ -290,29 +288,25 @@ impl Store {
             crate::gc::reserve::ensure(&layout.private())?;
         }
         let mut notices = Vec::new();
-        let catalog = open_catalog(&layout, host.as_ref(), &mut notices)?;
+        let mut salvage = Salvage::default();
+        let catalog = open_catalog(&layout, host.as_ref(), &mut notices, &mut salvage)?;
         let store = Store {
             layout,
             catalog,
             host,
             notices,
         };
-        store.take_in()
+        store.take_in(&salvage)
     }
 
-    fn take_in(mut self) -> Result<Store> {
+    fn take_in(mut self, salvage: &Salvage) -> Result<Store> {
         let now = self.now();
         if let Some(entries) = self.restore_index()? {
             self.notices.push(Notice::IndexRestored { entries });
         }
-        if self.catalog.read(|tx| tx.meta(BUILT))?.is_none() {
-            sync::index(&self.catalog, &self.layout, now)?;
-            sync::scan(&self.catalog, &self.layout, now)?;
-            self.catalog
-                .write(|tx| Ok::<_, catalog::WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
-            let mut blobs = 0;
-            self.catalog
-                .read(|tx| tx.each_blob(|row| blobs += usize::from(row.present)))?;
+        if !sync::is_built(&self.catalog)? {
+            let blobs = sync::build(&self.catalog, &self.layout, now)?;
+            salvage.pin_again(&self.catalog, now)?;
             if self.notices.is_empty() && blobs > 0 {
                 self.notices.push(Notice::CatalogBuilt { blobs });
             }
@@ -372,7 +366,12 @@ impl Store {
     }
 }
 
-fn open_catalog(layout: &Layout, host: &dyn Host, notices: &mut Vec<Notice>) -> Result<Catalog> {
+fn open_catalog(
+    layout: &Layout,
+    host: &dyn Host,
+    notices: &mut Vec<Notice>,
+    salvage: &mut Salvage,
+) -> Result<Catalog> {
     let path = layout.private().join("catalog.db");
     match Catalog::open(&path) {
         Err(error) if error.is_damage() => {}
@@ -384,15 +383,8 @@ fn open_catalog(layout: &Layout, host: &dyn Host, notices: &mut Vec<Notice>) -> 
         Err(error) if error.is_damage() => error.to_string(),
         other => return Ok(other?),
     };
-    let moved_to = layout
-        .private()
-        .join(format!("quarantine/catalog.db.{}", host.now()));
-    std::fs::rename(&path, &moved_to).at("rename", &path)?;
-    for suffix in ["-wal", "-shm"] {
-        let mut name = path.clone().into_os_string();
-        name.push(suffix);
-        fsutil::remove_file(Path::new(&name))?;
-    }
+    *salvage = Salvage::read(&path);
+    let moved_to = catalog::move_away(&path, &layout.private().join("quarantine"), host.now())?;
     notices.push(Notice::CatalogRebuilt { moved_to, why });
     Ok(Catalog::open(&path)?)
 }

@@ -7,8 +7,7 @@
 
 use super::{Error, Lease, Result, Store};
 use crate::catalog::journal::JournalEntry;
-use crate::catalog::tags::IndexEntryRow;
-use crate::catalog::{BlobRow, WriteError, sync};
+use crate::catalog::{self, BlobRow, WriteError, sync};
 use crate::layout::{Entry, Index};
 use crate::oci::{Digest, Reference};
 
@@ -92,35 +91,16 @@ impl Store {
                 .index_signature()
                 .map(|s| s == Default::default())
         };
-        if !missing()? || self.catalog().read(|tx| tx.meta(super::BUILT))?.is_none() {
+        if !missing()? || !sync::is_built(self.catalog())? {
             return Ok(None);
         }
         let lock = self.layout().lock_index()?;
         if !missing()? {
             return Ok(None);
         }
-        let entries = self.catalog().read(|tx| {
-            let row = |entry: &IndexEntryRow| Ok((entry.name.clone(), tx.blob_by_id(entry.blob)?));
-            tx.index_entries()?
-                .iter()
-                .map(row)
-                .collect::<std::result::Result<Vec<_>, _>>()
-        })?;
-        let mut index = Index::empty();
-        for (name, row) in &entries {
-            if let Some(row) = row {
-                // What cannot be read cannot be named; the others need not wait for it.
-                let Ok(media_type) = self.media_type_of(row) else {
-                    continue;
-                };
-                index.enter(
-                    name.as_deref(),
-                    &Entry::new(&media_type, row.digest, row.size),
-                );
-            }
-        }
-        self.layout().write_index(&index, &lock)?;
-        Ok(Some(index.entries().len()))
+        let names = catalog::tags::mirror(self.catalog())?;
+        let entries = sync::restore_index(self.layout(), &names, &lock)?;
+        Ok(Some(entries))
     }
 
     /// Every blob that `root` reaches by its documents, `root` included.

@@ -70,6 +70,7 @@ pub enum Command {
     /// No longer keep an image for its pin
     Unpin(commands::pin::Args),
     Prune(commands::prune::Args),
+    Fsck(commands::fsck::Args),
     Completions(commands::completions::Args),
     Version(commands::version::Args),
 }

@@ -6,6 +6,7 @@ use super::{Context, Result};
 pub mod build;
 pub mod completions;
 pub mod df;
+pub mod fsck;
 pub mod graph;
 pub mod history;
 pub mod images;
@@ -46,6 +47,7 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Pin(arguments) => pin::pin(&arguments, context),
         Command::Unpin(arguments) => pin::unpin(&arguments, context),
         Command::Prune(arguments) => prune::run(&arguments, context),
+        Command::Fsck(arguments) => fsck::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Version(arguments) => version::run(&arguments, context),
     }

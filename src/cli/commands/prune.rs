@@ -9,6 +9,7 @@ use super::view::View;
 use crate::cli::render::{Format, Look, SCHEMA, size};
 use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Plan, Policy, Report, Scope};
+use crate::oci::Digest;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
@@ -16,7 +17,12 @@ Exit codes: 0 also when there was nothing to do; 5 where something could not be 
 
 const LONG_HELP: &str = "\
 Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
-75 while another prune is running.
+75 while another prune is running; 4 where something that a name needs cannot be read: what it
+needs in turn is not known, and so nothing is removed. `rstore fsck` says what is broken; building,
+loading or importing that image again mends it, `rstore untag` gives it up, and --ignore-broken
+gives up what only that document needs. With --dry-run what would then go is shown.
+
+What fsck has moved to rstore/quarantine no prune removes.
 
 From cron, every night, beside whatever builds; a line for /etc/cron.d/rstore:
 
@@ -73,6 +79,9 @@ pub struct Args {
     /// Whatever tagged and pinned images don't need in order to run
     #[arg(short, long, help_heading = "Scopes")]
     pub all: bool,
+    /// Go on although this document cannot be read: it stays, what only it needs may go
+    #[arg(long, value_name = "DIGEST", help_heading = "Policies")]
+    pub ignore_broken: Vec<Digest>,
     /// Show what would go, and remove nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -135,11 +144,23 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let view = View::of(store, context.now)?;
     let policy = Policy {
         scope: arguments.scope(),
+        ignore_broken: arguments.ignore_broken.clone(),
         ..Policy::default()
     };
-    let plan = gc::plan(view.store.layout(), &view.graph, &policy, context.now)?;
+    let (plan, unreadable) = match gc::plan(view.store.layout(), &view.graph, &policy, context.now)
+    {
+        // A look is not denied: it shows what would go if that were given up.
+        Err(gc::Error::Unreadable(unreadable)) if arguments.dry_run => {
+            let mut policy = policy;
+            policy.ignore_broken.extend(unreadable.digests());
+            let plan = gc::plan(view.store.layout(), &view.graph, &policy, context.now)?;
+            (plan, Some(unreadable))
+        }
+        other => (other?, None),
+    };
+    let outcome = unreadable.map_or(Ok(()), |unreadable| Err(gc::Error::from(unreadable).into()));
     if as_json {
-        return run_json(arguments, &view, plan, context);
+        return run_json(arguments, &view, plan, context).and(outcome);
     }
     let look = Look {
         full: arguments.no_trunc,
@@ -151,8 +172,12 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     removal::tell_notes(&plan, context)?;
     if arguments.dry_run {
         let foretold = size::shown(plan.totals.freed, arguments.bytes);
+        if outcome.is_err() {
+            writeln!(context.out, "Nothing of it goes before what cannot be read is given up.")?;
+        }
         writeln!(context.out, "Total reclaimable space: {foretold}")?;
-        return Ok(());
+        context.flush()?;
+        return outcome;
     }
     if asks && !plan.is_empty() && !confirmed(&plan, &look, context)? {
         return Ok(());

@@ -33,7 +33,12 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     for reference in &arguments.references {
         targets.push(target(&view, reference, arguments.force)?);
     }
-    let plan = gc::plan_removal(view.store.layout(), &view.graph, &targets, context.now)?;
+    let plan = match gc::plan_removal(view.store.layout(), &view.graph, &targets, context.now) {
+        Err(gc::Error::Unreadable(unreadable)) => {
+            return only_untag(&view, &targets, &unreadable, context);
+        }
+        other => other?,
+    };
     let stays = staying(&view, &plan, &targets);
     let removed = removed_lines(&plan);
     let report = if plan.is_empty() {
@@ -51,6 +56,27 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         (false, true) => anyhow::bail!("{}", stays.join("; ")),
         (false, false) => Err(Failure::Partly(stays.join("; ")).into()),
     }
+}
+
+/// Another image cannot be read: the names go, and what they pointed at has to stay for now.
+fn only_untag(
+    view: &View,
+    targets: &[Removal],
+    unreadable: &gc::Unreadable,
+    context: &mut Context,
+) -> Result {
+    let plan = gc::plan_untag(&view.graph, targets, context.now);
+    if plan.is_empty() {
+        return Err(gc::Error::from(unreadable.clone()).into());
+    }
+    let lines = removed_lines(&plan);
+    let report = removal::execute(view, plan, context.now)?;
+    for line in &lines {
+        writeln!(context.out, "{line}")?;
+    }
+    context.flush()?;
+    removal::outcome(&report)?;
+    Err(Failure::Partly(format!("the names went, and no bytes: {unreadable}")).into())
 }
 
 /// What was named and neither goes nor loses a name, and what keeps it.
