@@ -62,6 +62,8 @@ pub enum StepError {
         exit: executor::Exit,
         /// The container that was kept.
         kept: Option<String>,
+        /// Whether the disk was full then.
+        full: bool,
     },
     /// The command could not be started.
     #[error(transparent)]
@@ -132,6 +134,7 @@ impl StepError {
     /// Whether the disk is full.
     pub fn is_no_space(&self) -> bool {
         match self {
+            StepError::Command { full, .. } => *full,
             StepError::Io(error) => error.is_no_space(),
             StepError::Layer(error) => error.is_no_space(),
             StepError::Store(error) => error.is_no_space(),

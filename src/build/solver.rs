@@ -468,6 +468,8 @@ impl<'g> StageThread<'_, '_, 'g> {
             Ok(exit) if exit.success() => {}
             Ok(exit) => {
                 let keep = around.options.keep_failed && exit != Exit::Cancelled;
+                // Asked while what it wrote is still there.
+                let full = crate::gc::reserve::is_full(container.directory());
                 if keep {
                     around
                         .lease
@@ -483,6 +485,7 @@ impl<'g> StageThread<'_, '_, 'g> {
                 return Err(StepError::Command {
                     exit,
                     kept: keep.then_some(id),
+                    full,
                 });
             }
             Err(error) => {

@@ -283,7 +283,11 @@ impl Catalog {
     /// What is wrong with the file itself, as SQLite tells it; nothing, where nothing is. The
     /// quick form leaves out whether indexes and tables agree.
     pub fn damage(&self, quick: bool) -> Result<Vec<String>> {
-        let pragma = if quick { "quick_check" } else { "integrity_check" };
+        let pragma = if quick {
+            "quick_check"
+        } else {
+            "integrity_check"
+        };
         let run = || -> SqlResult<Vec<String>> {
             // A connection of its own: it reads all pages, and writers need not wait for that.
             let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

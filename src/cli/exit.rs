@@ -44,6 +44,45 @@ pub enum Failure {
     },
 }
 
+/// An error of a full disk, with what would make room.
+#[derive(Debug)]
+pub struct DiskFull {
+    /// The error.
+    pub error: anyhow::Error,
+    /// What to do about it, once that is known.
+    pub advice: Option<String>,
+}
+
+impl std::fmt::Display for DiskFull {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for DiskFull {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.error.as_ref())
+    }
+}
+
+/// Whether an error says that the disk, its inodes or a quota are exhausted.
+pub fn is_no_space(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let system = cause.downcast_ref::<io::Error>();
+        let system = system.and_then(io::Error::raw_os_error);
+        let catalog = cause.downcast_ref::<catalog::Error>();
+        cause.is::<DiskFull>()
+            || matches!(system, Some(libc::ENOSPC | libc::EDQUOT))
+            || catalog.is_some_and(catalog::Error::is_no_space)
+            || cause
+                .downcast_ref::<store::Error>()
+                .is_some_and(store::Error::is_no_space)
+            || cause
+                .downcast_ref::<gc::Error>()
+                .is_some_and(gc::Error::is_no_space)
+    })
+}
+
 impl Failure {
     fn code(&self) -> u8 {
         match self {
@@ -143,6 +182,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
 /// What somebody can do about an error of the catalog, however deep it lies.
 fn remedy(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
+        if let Some(full) = cause.downcast_ref::<DiskFull>() {
+            return full.advice.clone();
+        }
         if let Some(error) = cause.downcast_ref::<catalog::Error>() {
             return error.remedy();
         }

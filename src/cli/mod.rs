@@ -51,7 +51,10 @@ pub fn run(arguments: Cli) -> Result {
     // Where a user's store is must be known before the namespace makes everybody root in it.
     let mut context = Context::new(&arguments.global)?;
     enter_namespace(&arguments.command)?;
-    let done = commands::run(arguments.command, &mut context);
+    let mut done = commands::run(arguments.command, &mut context);
+    if let Err(error) = done {
+        done = Err(commands::space::advise(error, &context));
+    }
     // What was written belongs to the reader even where the command then failed.
     let flushed = context.flush();
     done.and(flushed)

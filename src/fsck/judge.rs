@@ -93,7 +93,9 @@ impl<'a> Ground<'a> {
             links.iter().copied().for_each(each);
             return;
         }
-        let Some((graph, node)) = self.graph.and_then(|graph| Some((graph, graph.find(digest)?)))
+        let Some((graph, node)) = self
+            .graph
+            .and_then(|graph| Some((graph, graph.find(digest)?)))
         else {
             return;
         };
@@ -138,7 +140,9 @@ impl<'a> Ground<'a> {
             if finding.severity != Severity::Note {
                 judged.bad.insert(*digest);
                 if !is_needed {
-                    finding.detail.push_str("; nothing that has a name needs it");
+                    finding
+                        .detail
+                        .push_str("; nothing that has a name needs it");
                 }
             }
             judged.findings.push(finding);
@@ -179,7 +183,10 @@ impl<'a> Ground<'a> {
                 let known = self.known_size(digest)?;
                 (known != stat.size).then(|| {
                     Finding::of(severity, Kind::WrongSize, *digest)
-                        .detail(format!("its file has {} bytes instead of {known}", stat.size))
+                        .detail(format!(
+                            "its file has {} bytes instead of {known}",
+                            stat.size
+                        ))
                         .remedy("fsck --repair reads it, and moves it to quarantine if it is wrong")
                 })
             }
@@ -203,7 +210,12 @@ impl<'a> Ground<'a> {
     fn missing(&self, needed: &Digests, judged: &mut Judged) {
         for name in self.names {
             if self.stat(&name.digest).is_none() {
-                self.lacks(name.digest, &format!("{} points at it", name.name), true, judged);
+                self.lacks(
+                    name.digest,
+                    &format!("{} points at it", name.name),
+                    true,
+                    judged,
+                );
             }
         }
         for document in self.documents() {
@@ -250,9 +262,8 @@ impl<'a> Ground<'a> {
 
     fn lacks(&self, digest: Digest, needed_as: &str, needed: bool, judged: &mut Judged) {
         judged.bad.insert(digest);
-        let told = |finding: &Finding| {
-            finding.kind == Kind::Missing && finding.digest == Some(digest)
-        };
+        let told =
+            |finding: &Finding| finding.kind == Kind::Missing && finding.digest == Some(digest);
         let place = judged.findings.iter().position(told);
         if let Some(place) = place {
             if !needed || judged.findings[place].severity == Severity::Error {
@@ -265,7 +276,9 @@ impl<'a> Ground<'a> {
                 .detail(format!("not there: {needed_as}"))
                 .remedy("build, load or import the image again, or remove it with `rstore rmi`"),
             false => Finding::of(Severity::Note, Kind::Missing, digest)
-                .detail(format!("not there: {needed_as}, which nothing that has a name needs"))
+                .detail(format!(
+                    "not there: {needed_as}, which nothing that has a name needs"
+                ))
                 .remedy("the next prune removes what lacks it"),
         };
         judged.findings.push(finding);
@@ -277,7 +290,9 @@ impl<'a> Ground<'a> {
         let read = read.filter(|(_, (_, content))| matches!(content, Content::Document(_)));
         let mut documents: Digests = read.map(|(digest, _)| *digest).collect();
         if let Some(graph) = self.graph {
-            let known = graph.nodes().filter(|node| graph.links(node.node).len() > 0);
+            let known = graph
+                .nodes()
+                .filter(|node| graph.links(node.node).len() > 0);
             documents.extend(known.map(|node| node.digest));
         }
         let mut documents: Vec<Digest> = documents.into_iter().collect();
@@ -297,7 +312,10 @@ impl<'a> Ground<'a> {
             if let (Some(said), Some(size)) = (name.size, whole(&name.digest))
                 && said != size
             {
-                let text = format!("index.json says {said} bytes of {}, which has {size}", name.digest);
+                let text = format!(
+                    "index.json says {said} bytes of {}, which has {size}",
+                    name.digest
+                );
                 judged.findings.push(
                     Finding::new(Severity::Warning, Kind::DescriptorSize, &*name.name)
                         .detail(text)
@@ -305,9 +323,16 @@ impl<'a> Ground<'a> {
                 );
             }
         }
-        for document in self.documents().iter().filter(|digest| self.concerns(digest)) {
+        for document in self
+            .documents()
+            .iter()
+            .filter(|digest| self.concerns(digest))
+        {
             let mut wrong = Vec::new();
-            if !matches!(self.files.files.get(document), Some((_, Content::Document(_)))) {
+            if !matches!(
+                self.files.files.get(document),
+                Some((_, Content::Document(_)))
+            ) {
                 continue;
             }
             self.each_link(document, |link| {
@@ -354,7 +379,11 @@ impl<'a> Ground<'a> {
                     pending.extend(holders.get(&digest).into_iter().flatten());
                 }
             }
-            for name in self.names.iter().filter(|name| above.contains(&name.digest)) {
+            for name in self
+                .names
+                .iter()
+                .filter(|name| above.contains(&name.digest))
+            {
                 finding.images.push(name.name.clone());
                 let lacks = broken.entry(&name.name).or_default();
                 if !lacks.contains(&digest) {

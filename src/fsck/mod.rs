@@ -72,7 +72,9 @@ pub enum Error {
         path: std::path::PathBuf,
     },
     /// A part of the store is asked for, and the catalog that knows the parts cannot be read.
-    #[error("the catalog cannot be read, so that {reference:?} is not known: check the whole store first")]
+    #[error(
+        "the catalog cannot be read, so that {reference:?} is not known: check the whole store first"
+    )]
     NoCatalog {
         /// What was asked for.
         reference: String,
@@ -123,7 +125,9 @@ pub fn check(
     on_progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report> {
     let is_store = |name: &str| root.join(name).exists();
-    if !is_store("oci-layout") && !(is_store("blobs") && (is_store("index.json") || is_store("rstore"))) {
+    if !is_store("oci-layout")
+        && !(is_store("blobs") && (is_store("index.json") || is_store("rstore")))
+    {
         return Err(Error::NoStore {
             path: root.to_path_buf(),
         });
@@ -150,9 +154,16 @@ pub fn check(
         (one.severity, one.kind, &one.subject).cmp(&(other.severity, other.kind, &other.subject))
     });
     let concerns = |digest: &&crate::oci::Digest| {
-        check.only.as_ref().is_none_or(|only| only.contains(*digest))
+        check
+            .only
+            .as_ref()
+            .is_none_or(|only| only.contains(*digest))
     };
-    let looked_at = check.files.files.iter().filter(|(digest, _)| concerns(digest));
+    let looked_at = check
+        .files
+        .files
+        .iter()
+        .filter(|(digest, _)| concerns(digest));
     Ok(Report {
         blobs: looked_at.clone().count() as u64,
         bytes: looked_at.map(|(_, (stat, _))| stat.size).sum(),
@@ -236,7 +247,14 @@ impl Check<'_> {
         };
         let is_index = |digest: &crate::oci::Digest| rows::is_index(graph, digest);
         let jobs = self.options.jobs;
-        read::read(&self.layout, &mut self.files, wanted, is_index, jobs, on_progress);
+        read::read(
+            &self.layout,
+            &mut self.files,
+            wanted,
+            is_index,
+            jobs,
+            on_progress,
+        );
         self.only = only;
         Ok(())
     }
@@ -254,7 +272,11 @@ impl Check<'_> {
             let again = self.look()?;
             let still = |found: &Finding| look.findings.iter().any(|old| old.is_same(found));
             let findings: Vec<Finding> = again.findings.into_iter().filter(still).collect();
-            let bad = |digest| findings.iter().any(|finding| finding.digest == Some(digest));
+            let bad = |digest| {
+                findings
+                    .iter()
+                    .any(|finding| finding.digest == Some(digest))
+            };
             let mut broken = again.broken;
             for broken in &mut broken {
                 broken.lacks.retain(|digest| bad(*digest));
@@ -287,7 +309,10 @@ impl Check<'_> {
         self.marker(&mut surroundings)?;
         let index = self.index(&mut surroundings)?;
         let catalog = self.catalog()?;
-        self.catalog_file(catalog.as_ref().map(|(catalog, _)| catalog), &mut surroundings)?;
+        self.catalog_file(
+            catalog.as_ref().map(|(catalog, _)| catalog),
+            &mut surroundings,
+        )?;
         let names = self.names(index.as_ref(), catalog.as_ref())?;
         look.names = names.len();
         let graph = catalog.as_ref().map(|(_, graph)| graph);
@@ -324,9 +349,13 @@ impl Check<'_> {
     fn marker(&self, findings: &mut Vec<Finding>) -> Result<()> {
         let detail = match Layout::marker(self.layout.root())? {
             Marker::Good => return Ok(()),
-            Marker::Missing => "it is missing, so that no tool takes the directory for an image layout".to_owned(),
+            Marker::Missing => {
+                "it is missing, so that no tool takes the directory for an image layout".to_owned()
+            }
             Marker::Torn => "it names no imageLayoutVersion".to_owned(),
-            Marker::Unknown(version) => format!("it says version {version}, and this program knows 1.x"),
+            Marker::Unknown(version) => {
+                format!("it says version {version}, and this program knows 1.x")
+            }
         };
         findings.push(
             Finding::new(Severity::Error, Kind::Marker, "oci-layout")
@@ -491,7 +520,9 @@ fn duplicates(index: &Index, findings: &mut Vec<Finding>) {
         if !seen.insert(name) {
             findings.push(
                 Finding::new(Severity::Warning, Kind::DuplicateName, name)
-                    .detail("index.json has this name more than once: tools differ on which is meant")
+                    .detail(
+                        "index.json has this name more than once: tools differ on which is meant",
+                    )
                     .remedy("rstore tag the image that is meant with this name"),
             );
         }

@@ -137,7 +137,10 @@ pub fn read(
             done.fetch_add(1, Ordering::Relaxed);
             tell();
         }
-        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).append(&mut mine);
+        results
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .append(&mut mine);
     };
     let threads = jobs.get().min(order.len().max(1));
     std::thread::scope(|scope| {
@@ -146,7 +149,9 @@ pub fn read(
         }
         work();
     });
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let results = results
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     files.read += results.len() as u64;
     for (digest, content) in results {
         if let Some((_, known)) = files.files.get_mut(&digest) {

@@ -16,7 +16,7 @@ use crate::catalog::tags::{Named, Salvage};
 use crate::catalog::{self, Catalog, WriteError, Writer, sync};
 use crate::fsutil::{self, IoContext};
 use crate::gc::roots::{self, LeaseFiles};
-use crate::graph::{ImageGraph, RootKind, Roles};
+use crate::graph::{ImageGraph, Roles, RootKind};
 use crate::layout::Layout;
 use crate::oci::Digest;
 use crate::oci::document::INDEX_LIMIT;
@@ -44,7 +44,11 @@ fn remains(why: impl Into<String>) -> Outcome {
 
 /// Repairs what was found; each finding comes back with what became of it.
 pub(super) fn repair(check: &mut Check, mut findings: Vec<Finding>) -> Result<Vec<Finding>> {
-    let has = |kind| findings.iter().any(|finding: &Finding| finding.kind == kind);
+    let has = |kind| {
+        findings
+            .iter()
+            .any(|finding: &Finding| finding.kind == kind)
+    };
     let mut steps = Steps {
         check,
         names: None,
@@ -216,8 +220,8 @@ impl Steps<'_, '_> {
             let kept = self.quarantine_path("index.json")?;
             std::fs::copy(&path, &kept).at("copy", &path)?;
         }
-        let entries = sync::restore_index(&self.check.layout, &names, &lock)
-            .map_err(super::Error::from)?;
+        let entries =
+            sync::restore_index(&self.check.layout, &names, &lock).map_err(super::Error::from)?;
         self.index_outcome = Some(repaired(format!(
             "written with the {entries} entries that the catalog remembers; check it against `rstore images`"
         )));
@@ -236,10 +240,15 @@ impl Steps<'_, '_> {
             return Ok(remains("it has no digest"));
         };
         if in_use.contains(&digest) {
-            return Ok(remains("a running build uses it: repair again when that has ended"));
+            return Ok(remains(
+                "a running build uses it: repair again when that has ended",
+            ));
         }
         let layout = &self.check.layout;
-        let before = layout.blobs().stat(&digest).map_err(crate::layout::Error::from)?;
+        let before = layout
+            .blobs()
+            .stat(&digest)
+            .map_err(crate::layout::Error::from)?;
         let mut buffer = vec![0; 1 << 18];
         match read::look(layout, &digest, INDEX_LIMIT, &mut buffer, &|_| {}) {
             Content::Corrupt(_) => {}
@@ -359,7 +368,9 @@ impl Steps<'_, '_> {
     /// memory or a disk that lied that once.
     fn bring_back(&self, finding: &Finding, catalog: &Catalog, digest: &Digest) -> Result<Outcome> {
         let layout = &self.check.layout;
-        let kept = layout.private().join(format!("quarantine/sha256-{}", digest.hex()));
+        let kept = layout
+            .private()
+            .join(format!("quarantine/sha256-{}", digest.hex()));
         if let Ok(file) = std::fs::File::open(&kept) {
             let mut reader = crate::oci::digest::HashReader::new(file);
             std::io::copy(&mut reader, &mut std::io::sink()).at("read", &kept)?;
@@ -404,7 +415,12 @@ fn is_leased(tx: &Writer, layout: &Layout, id: Option<i64>) -> TxResult<bool> {
 }
 
 /// Records that there is no file, unless one has come since, or a writer is about to bring it.
-fn forget_absent(catalog: &Catalog, layout: &Layout, digest: &Digest, document: bool) -> Result<()> {
+fn forget_absent(
+    catalog: &Catalog,
+    layout: &Layout,
+    digest: &Digest,
+    document: bool,
+) -> Result<()> {
     catalog.write(|tx| -> TxResult<()> {
         let Some(row) = tx.blob(digest)?.filter(|row| row.present) else {
             return Ok(());

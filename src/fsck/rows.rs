@@ -13,10 +13,10 @@ use super::read::{Content, Files};
 use crate::catalog::blob::BlobKind;
 use crate::catalog::tags::Named;
 use crate::catalog::{Catalog, Millis, sync};
+use crate::gc;
 use crate::gc::debris::{self, DebrisKind};
 use crate::gc::roots::LeaseFiles;
-use crate::gc;
-use crate::graph::{ImageGraph, Node, NodeId, RootSet, Roles};
+use crate::graph::{ImageGraph, Node, NodeId, Roles, RootSet};
 use crate::layout::{Index, Layout};
 
 /// What is compared.
@@ -65,12 +65,21 @@ impl Rows<'_> {
             // Strays are told with the blobs.
             if debris.kind != DebrisKind::Stray
                 && debris::may_go(&debris, &roots, grace, self.now)
-                && self.layout.root().join(&debris.path).symlink_metadata().is_ok()
+                && self
+                    .layout
+                    .root()
+                    .join(&debris.path)
+                    .symlink_metadata()
+                    .is_ok()
             {
                 findings.push(
-                    Finding::new(Severity::Note, Kind::Temporary, debris.path.to_string_lossy())
-                        .detail("left by a process that is gone")
-                        .remedy("the next prune removes it"),
+                    Finding::new(
+                        Severity::Note,
+                        Kind::Temporary,
+                        debris.path.to_string_lossy(),
+                    )
+                    .detail("left by a process that is gone")
+                    .remedy("the next prune removes it"),
                 );
             }
         }
@@ -85,7 +94,12 @@ impl Rows<'_> {
     }
 
     fn is_there(&self, node: &Node) -> bool {
-        self.layout.blobs().stat(&node.digest).ok().flatten().is_some()
+        self.layout
+            .blobs()
+            .stat(&node.digest)
+            .ok()
+            .flatten()
+            .is_some()
     }
 
     fn row(&self, node: Node, leased: &hashbrown::HashSet<NodeId>, findings: &mut Vec<Finding>) {
@@ -107,7 +121,10 @@ impl Rows<'_> {
         };
         let whole = matches!(content, Content::Whole | Content::Document(_));
         if whole && stat.size != node.size {
-            let text = format!("the catalog says {} bytes, the file has {}", node.size, stat.size);
+            let text = format!(
+                "the catalog says {} bytes, the file has {}",
+                node.size, stat.size
+            );
             findings.push(
                 Finding::of(Severity::Warning, Kind::RowSize, node.digest)
                     .detail(text)
@@ -124,8 +141,12 @@ impl Rows<'_> {
                     .remedy("fsck --repair reads it again"),
             );
         }
-        let links = links.iter().map(|link| (link.target, link.role));
         let known = self.graph.links(node.node);
+        if known.len() == 0 && !links.is_empty() && !node.damaged {
+            findings.push(self.unread(&node));
+            return;
+        }
+        let links = links.iter().map(|link| (link.target, link.role));
         let known = known.map(|(target, role)| (self.graph.node(target).digest, role));
         if !node.damaged && !links.eq(known) {
             findings.push(
@@ -134,6 +155,22 @@ impl Rows<'_> {
                     .remedy("fsck --repair reads it again"),
             );
         }
+    }
+
+    /// A document that the catalog has not read: a load that died between writing and reading it
+    /// leaves one. Where a name leads to it, a prune would refuse to work.
+    fn unread(&self, node: &Node) -> Finding {
+        let above = self.graph.closure_up([node.node], Roles::ALL);
+        let mut rooted = self.graph.tags().iter().map(|(_, node)| node);
+        let rooted = rooted.any(|node| above.contains(*node))
+            || self.graph.pins().iter().any(|node| above.contains(*node));
+        let severity = match rooted {
+            true => Severity::Warning,
+            false => Severity::Note,
+        };
+        Finding::of(severity, Kind::Links, node.digest)
+            .detail("the catalog has not read it yet")
+            .remedy("fsck --repair reads it; so does the command that gives it a name")
     }
 
     /// Files of which the catalog has no row: one finding for all.
@@ -149,7 +186,9 @@ impl Rows<'_> {
         if count > 0 {
             findings.push(
                 Finding::new(Severity::Note, Kind::FileWithoutRow, "blobs/sha256")
-                    .detail(format!("{count} blobs of {bytes} bytes that the catalog does not know yet"))
+                    .detail(format!(
+                        "{count} blobs of {bytes} bytes that the catalog does not know yet"
+                    ))
                     .remedy("nothing: the next command that lists blobs takes them in"),
             );
         }
@@ -164,7 +203,9 @@ impl Rows<'_> {
             return Ok(());
         }
         let mirror: Vec<Named> = crate::catalog::tags::mirror(self.catalog)?;
-        let mirror = mirror.iter().map(|named| (named.name.as_deref(), named.digest));
+        let mirror = mirror
+            .iter()
+            .map(|named| (named.name.as_deref(), named.digest));
         let index = index.entries().iter();
         if !mirror.eq(index.map(|entry| (entry.name(), entry.descriptor.digest))) {
             findings.push(
@@ -247,7 +288,9 @@ impl Rows<'_> {
         }
         findings.push(
             Finding::new(Severity::Note, Kind::UnfinishedPrune, "rstore/catalog.db")
-                .detail(format!("{condemned} blobs are condemned: a prune was interrupted"))
+                .detail(format!(
+                    "{condemned} blobs are condemned: a prune was interrupted"
+                ))
                 .remedy("the next command that writes ends it"),
         );
         Ok(())

@@ -17,7 +17,14 @@ use super::{Error, Result};
 /// The lock that one prune holds.
 pub fn lock(layout: &Layout) -> Result<FileLock> {
     let path = layout.private().join("prune.lock");
-    match FileLock::try_exclusive(&path)? {
+    let taken = match FileLock::try_exclusive(&path) {
+        // Not an inode left to make it of: the reserve has one.
+        Err(error) if error.is_no_space() && reserve::release(&layout.private())? => {
+            FileLock::try_exclusive(&path)
+        }
+        other => other,
+    };
+    match taken? {
         Some(lock) => Ok(lock),
         None => Err(Error::Busy { path }),
     }

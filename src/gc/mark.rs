@@ -292,7 +292,10 @@ mod tests {
         assert_eq!(error.digests(), [digest("B")]);
         roots.ignored.insert(digest("B"));
         let reached = mark(&letters.graph, &roots, &none).unwrap();
-        assert!(letters.names(reached.set()).contains('A'), "it stays itself");
+        assert!(
+            letters.names(reached.set()).contains('A'),
+            "it stays itself"
+        );
     }
 
     #[test]

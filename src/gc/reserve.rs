@@ -33,6 +33,28 @@ pub fn free(private: &Path) -> Result<u64> {
     Ok(stat.f_bfree.saturating_mul(stat.f_frsize))
 }
 
+/// How many inodes a prune may need before it has given any back: its lock, a new index.json, the
+/// catalog's log.
+const INODES: u64 = 4;
+
+/// Inodes that an ordinary user may still make; as many as one likes where the file system has no
+/// fixed number of them.
+fn inodes(directory: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(directory).at("statvfs", directory)?;
+    Ok(if stat.f_files == 0 {
+        u64::MAX
+    } else {
+        stat.f_favail
+    })
+}
+
+/// Whether there is next to nothing left where `directory` is, so that what has failed there has
+/// probably failed for that.
+pub fn is_full(directory: &Path) -> bool {
+    available(directory).is_ok_and(|bytes| bytes < 1 << 20)
+        || inodes(directory).is_ok_and(|inodes| inodes == 0)
+}
+
 /// Makes the reserve below `private` if it is missing. Returns whether it stands; where there is
 /// little space it is not made, and that is no error.
 pub fn ensure(private: &Path) -> Result<bool> {
@@ -40,7 +62,7 @@ pub fn ensure(private: &Path) -> Result<bool> {
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= SIZE) {
         return Ok(true);
     }
-    if available(private)? < SIZE * ROOM {
+    if available(private)? < SIZE * ROOM || inodes(private)? <= INODES {
         return Ok(false);
     }
     let temporary = private.join(format!(".reserve.{}.tmp", std::process::id()));
@@ -79,9 +101,9 @@ pub fn release(private: &Path) -> Result<bool> {
     fsutil::remove_file(&path(private))
 }
 
-/// Gives the reserve up if the disk is nearly full.
+/// Gives the reserve up if the disk is nearly full: its bytes, and its inode.
 pub fn release_if_tight(private: &Path) -> Result<bool> {
-    if available(private)? >= SIZE {
+    if available(private)? >= SIZE && inodes(private)? >= INODES {
         return Ok(false);
     }
     release(private)

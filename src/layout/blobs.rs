@@ -418,13 +418,21 @@ mod tests {
             blobs.stat(&digest).unwrap().unwrap().inode
         };
         let inode = blobs.stat(&digest).unwrap().unwrap().inode;
-        assert_eq!(publish(false), inode, "whole: another process may have synced it");
+        assert_eq!(
+            publish(false),
+            inode,
+            "whole: another process may have synced it"
+        );
         fs::write(blobs.path(&digest), b"jello").unwrap();
         assert_eq!(publish(true), inode, "trusted");
         assert_ne!(publish(false), inode, "torn");
         fs::write(blobs.path(&digest), b"").unwrap();
         publish(true);
-        assert_eq!(blobs.read(&digest, 10).unwrap(), b"hello", "of another size");
+        assert_eq!(
+            blobs.read(&digest, 10).unwrap(),
+            b"hello",
+            "of another size"
+        );
         assert_eq!(fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0);
     }
 

@@ -1,7 +1,7 @@
 //! Finding images, and reading them.
 
 use super::{Error, Lease, Result, Store};
-use crate::catalog::{BlobKind, BlobRow};
+use crate::catalog::{BlobKind, BlobRow, sync};
 use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT, Manifest};
 use crate::oci::{Digest, ImageConfig, Platform, Reference, digest, media};
 use crate::words;
@@ -106,7 +106,7 @@ impl Store {
 
     fn find_reference(&self, reference: &Reference) -> Result<Option<Digest>> {
         if let Some(digest) = &reference.digest {
-            let row = self.catalog.read(|tx| tx.blob(digest))?;
+            let row = self.present(digest)?;
             return Ok(row.filter(BlobRow::is_usable).map(|row| row.digest));
         }
         for name in [reference.familiar(), reference.full()] {
@@ -198,6 +198,21 @@ impl Store {
             what: name.to_owned(),
             why: format!("{digest} is no manifest"),
         })
+    }
+}
+
+impl Store {
+    /// The row of a blob that is there. One that the catalog has as absent and whose file has come
+    /// back is taken in.
+    pub(super) fn present(&self, digest: &Digest) -> Result<Option<BlobRow>> {
+        let row = self.catalog.read(|tx| tx.blob(digest))?;
+        match row {
+            Some(row) if row.present => return Ok(Some(row)),
+            _ if !sync::meet(&self.catalog, &self.layout, digest, self.now())? => return Ok(None),
+            _ => {}
+        }
+        let row = self.catalog.read(|tx| tx.blob(digest))?;
+        Ok(row.filter(|row| row.present))
     }
 }
 
@@ -293,6 +308,7 @@ impl Lease<'_> {
     /// Pins an image that this process is going to rely on, and reads it.
     pub fn use_image(&self, name: &str, platform: &Platform) -> Result<Image> {
         let image = self.store().find_image(name, platform)?;
+        self.store().present(&image.digest)?;
         let now = self.store().now();
         let pinned = self.store().write(|tx| {
             let Some(row) = tx.blob(&image.digest)?.filter(BlobRow::is_usable) else {
@@ -319,8 +335,7 @@ impl Lease<'_> {
             .chain(std::iter::once(&image.manifest.config.digest))
             .chain(image.manifest.layers.iter().map(|layer| &layer.digest));
         for blob in blobs {
-            let row = self.store().catalog.read(|tx| tx.blob(blob))?;
-            let Some(row) = row.filter(|row| row.present) else {
+            let Some(row) = self.store().present(blob)? else {
                 return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
             };
             // What the row says may be older than the disk: another tool's hand, a power cut.

@@ -127,14 +127,18 @@ impl<'s> Lease<'s> {
             .scratch
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
+        // On a full or a broken disk each of these may fail, and the others still be done: a row
+        // without a file is a dead lease's.
+        let mut trees = Ok(());
         for directory in scratch.drain(..) {
-            fsutil::remove_tree(&directory)?;
+            trees = trees.and(fsutil::remove_tree(&directory));
         }
-        self.store.write(|tx| Ok(tx.end_lease(&self.id)?))?;
+        let ended = self.store.write(|tx| Ok(tx.end_lease(&self.id)?));
         let removed = fsutil::remove_file(&self.store.private("leases").join(&self.id));
         drop(lock);
+        trees?;
         removed?;
-        Ok(())
+        ended
     }
 }
 

@@ -28,6 +28,7 @@ use crate::catalog::tags::Salvage;
 use crate::catalog::{self, Catalog, Millis, sync};
 use crate::fsutil;
 use crate::layout::{self, Layout};
+use crate::lock::FileLock;
 
 pub mod containers;
 pub mod images;
@@ -286,6 +287,8 @@ impl Store {
         }
         if new {
             crate::gc::reserve::ensure(&layout.private())?;
+            // Made while there is room, for a prune that comes when there is none.
+            FileLock::try_exclusive(&layout.private().join("prune.lock"))?;
         }
         let mut notices = Vec::new();
         let mut salvage = Salvage::default();

@@ -208,11 +208,7 @@ impl Lease<'_> {
     /// Pins a document that is about to be named.
     fn pin_root(&self, digest: &Digest) -> Result<BlobRow> {
         let store = self.store();
-        let Some(row) = store
-            .catalog()
-            .read(|tx| tx.blob(digest))?
-            .filter(|row| row.present)
-        else {
+        let Some(row) = store.present(digest)? else {
             return Err(crate::layout::blobs::Error::Missing { digest: *digest }.into());
         };
         let now = store.now();

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::context::native_platform;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{DiskFull, Failure};
 use crate::cli::progress::{self, Kind, Quoted, Settings};
 use crate::cli::{Context, Result};
 use crate::executor::{Cancel, Native, Resource, signals};
@@ -54,7 +54,7 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     display.finish();
     // What a failed build made stays in the cache: only the lease ends.
     let ended = lease.end();
-    let image = built.map_err(|error| failed(error, context))?;
+    let image = built.map_err(failed)?;
     ended?;
     if let Some(file) = &arguments.iidfile {
         fs::write(file, image.id().to_string())
@@ -185,20 +185,23 @@ fn options(arguments: &BuildArgs) -> Options {
 }
 
 /// The error as the program tells it, with the exit code that belongs to it.
-fn failed(error: build::Error, context: &Context) -> anyhow::Error {
+fn failed(error: build::Error) -> anyhow::Error {
     if error.is_interrupted() {
         return Failure::Interrupted(signals::received().unwrap_or(libc::SIGINT)).into();
     }
-    let mut message = error.to_string();
-    if error.is_no_space() {
-        message.push_str(&format!(
-            "; the disk is full: `rstore --root {} prune -n` shows what can go",
-            context.root.display()
-        ));
-    }
-    match error.status() {
+    let message = error.to_string();
+    let full = error.is_no_space();
+    let error = match error.status() {
         Some(status) => Failure::Step { message, status }.into(),
         None if error.is_corruption() => Failure::Corrupt(message).into(),
         None => anyhow::Error::msg(message),
+    };
+    match full {
+        true => DiskFull {
+            error,
+            advice: None,
+        }
+        .into(),
+        false => error,
     }
 }

@@ -28,7 +28,8 @@ name with `rstore rmi`.
 
 It runs beside builds and prunes, and neither waits for the other.";
 
-const HELP: &str = "Exit codes: 0 nothing is wrong, 4 something is, 5 only a part of it was repaired.";
+const HELP: &str =
+    "Exit codes: 0 nothing is wrong, 4 something is, 5 only a part of it was repaired.";
 
 /// Check that the store is whole, and repair it
 ///
@@ -77,15 +78,23 @@ impl Record for Row {
             Column::<Row>::new("SEVERITY", "Severity", "severity", |row, _| {
                 row.0.severity.word().to_owned()
             }),
-            Column::<Row>::new("KIND", "Kind", "kind", |row, _| row.0.kind.word().to_owned()),
-            Column::<Row>::new("SUBJECT", "Subject", "subject", |row, look| subject(&row.0, look)),
+            Column::<Row>::new("KIND", "Kind", "kind", |row, _| {
+                row.0.kind.word().to_owned()
+            }),
+            Column::<Row>::new("SUBJECT", "Subject", "subject", |row, look| {
+                subject(&row.0, look)
+            }),
             Column::<Row>::new("IMAGES", "Images", "images", |row, look| {
                 look.text(&row.0.images.join(", "), 40)
             }),
-            Column::<Row>::new("WHAT", "Detail", "detail", |row, _| text::clean(&row.0.detail))
-                .flexible(),
-            Column::<Row>::new("REMEDY", "Remedy", "remedy", |row, _| text::clean(&done(&row.0)))
-                .flexible(),
+            Column::<Row>::new("WHAT", "Detail", "detail", |row, _| {
+                text::clean(&row.0.detail)
+            })
+            .flexible(),
+            Column::<Row>::new("REMEDY", "Remedy", "remedy", |row, _| {
+                text::clean(&done(&row.0))
+            })
+            .flexible(),
         ]
     }
 
@@ -192,13 +201,21 @@ fn show(arguments: &Args, report: &Report, context: &mut Context) -> Result {
 
 fn summary(report: &Report, look: &Look, out: &mut dyn Write) -> Result {
     for broken in &report.broken {
-        let lacks: Vec<String> = broken.lacks.iter().map(|digest| look.digest(digest)).collect();
+        let lacks: Vec<String> = broken
+            .lacks
+            .iter()
+            .map(|digest| look.digest(digest))
+            .collect();
         let name = text::clean(&broken.name);
         writeln!(out, "{name} is not whole: see {}", lacks.join(", "))?;
     }
     let counted = |severity: Severity| {
         let count = report.count(severity);
-        format!("{count} {}{}", severity.word(), if count == 1 { "" } else { "s" })
+        format!(
+            "{count} {}{}",
+            severity.word(),
+            if count == 1 { "" } else { "s" }
+        )
     };
     let read = match report.read {
         0 => "none of them read".to_owned(),

@@ -20,6 +20,7 @@ pub mod prune;
 pub mod ps;
 pub mod removal;
 pub mod rmi;
+pub mod space;
 pub mod tag;
 pub mod untag;
 pub mod version;

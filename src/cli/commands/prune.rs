@@ -173,7 +173,10 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     if arguments.dry_run {
         let foretold = size::shown(plan.totals.freed, arguments.bytes);
         if outcome.is_err() {
-            writeln!(context.out, "Nothing of it goes before what cannot be read is given up.")?;
+            writeln!(
+                context.out,
+                "Nothing of it goes before what cannot be read is given up."
+            )?;
         }
         writeln!(context.out, "Total reclaimable space: {foretold}")?;
         context.flush()?;
