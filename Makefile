@@ -6,7 +6,7 @@ DESTDIR ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BIN = target/release/rstore
 
-.PHONY: all demo test test-peers check bench install uninstall clean help
+.PHONY: all demo test test-peers check bench faults install uninstall clean help
 
 all: $(BIN)
 
@@ -15,6 +15,7 @@ help:
 	@echo 'make check       format, lints, unit tests: is the change fit?'
 	@echo 'make test        everything, against skopeo, umoci, buildah; installs them where it can'
 	@echo 'make bench       builds timed against buildah and BuildKit'
+	@echo 'make faults      killed, and its disk failing, at every system call: hours, as root'
 	@echo 'make install     program, manual pages, completions, systemd units (PREFIX, DESTDIR)'
 
 # Cargo knows better than make what is out of date.
@@ -38,6 +39,10 @@ test-peers:
 
 bench: $(BIN) test-peers
 	RSTORE=$(CURDIR)/$(BIN) $(CARGO) run --locked --example bench
+
+# Each test says how many calls it hit.
+faults:
+	RSTORE_TEST_FAULTS=all $(CARGO) test --locked --test faults -- --nocapture
 
 install: $(BIN)
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rstore

@@ -25,6 +25,9 @@ _rstore() {
             rstore,df)
                 cmd="rstore__subcmd__df"
                 ;;
+            rstore,fsck)
+                cmd="rstore__subcmd__fsck"
+                ;;
             rstore,graph)
                 cmd="rstore__subcmd__graph"
                 ;;
@@ -88,6 +91,9 @@ _rstore() {
             rstore__subcmd__help,df)
                 cmd="rstore__subcmd__help__subcmd__df"
                 ;;
+            rstore__subcmd__help,fsck)
+                cmd="rstore__subcmd__help__subcmd__fsck"
+                ;;
             rstore__subcmd__help,graph)
                 cmd="rstore__subcmd__help__subcmd__graph"
                 ;;
@@ -149,7 +155,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="-h -V --root --no-progress --help --version build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -308,6 +314,32 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rstore__subcmd__fsck)
+            opts="-q -h --repair --quick --jobs --format --quiet --no-trunc --bytes --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rstore__subcmd__graph)
             opts="-h --format --images --layers --up --down --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -331,7 +363,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -373,6 +405,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__df)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__fsck)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -899,12 +945,16 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__prune)
-            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
+            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --ignore-broken --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --ignore-broken)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -43,6 +43,8 @@ pub mod judge;
 pub mod read;
 mod repair;
 pub mod rows;
+#[cfg(test)]
+mod tests;
 
 pub use finding::{Broken, Finding, Kind, Outcome, Report, Severity};
 
@@ -124,10 +126,9 @@ pub fn check(
     options: &Options,
     on_progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report> {
-    let is_store = |name: &str| root.join(name).exists();
-    if !is_store("oci-layout")
-        && !(is_store("blobs") && (is_store("index.json") || is_store("rstore")))
-    {
+    let has = |name: &str| root.join(name).exists();
+    let looks_like_one = has("blobs") && (has("index.json") || has("rstore"));
+    if !looks_like_one && Layout::marker(root)? != Marker::Good {
         return Err(Error::NoStore {
             path: root.to_path_buf(),
         });

@@ -37,6 +37,12 @@ pub enum Error {
     /// The index cannot be used.
     #[error(transparent)]
     Index(#[from] index::Error),
+    /// The file that says that it is a layout says nothing.
+    #[error("{} names no imageLayoutVersion; `rstore fsck --repair` writes it again", path.display())]
+    Torn {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is something, and it isn't a layout.
     #[error("{} is not an OCI image layout: {why}", path.display())]
     NotALayout {
@@ -126,9 +132,12 @@ impl Layout {
                 path: root.to_path_buf(),
                 why: "it has no oci-layout file".to_owned(),
             }),
+            Marker::Torn if root.join("blobs").is_dir() => Err(Error::Torn {
+                path: root.join("oci-layout"),
+            }),
             Marker::Torn => Err(Error::NotALayout {
                 path: root.to_path_buf(),
-                why: "its oci-layout file names no imageLayoutVersion; `rstore fsck --repair` writes it again".to_owned(),
+                why: "its oci-layout file names no imageLayoutVersion".to_owned(),
             }),
             Marker::Unknown(version) => Err(Error::NotALayout {
                 path: root.to_path_buf(),

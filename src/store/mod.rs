@@ -166,6 +166,7 @@ impl Error {
     pub fn is_corruption(&self) -> bool {
         match self {
             Error::Layout(layout::Error::Blob(error)) => error.is_damage(),
+            Error::Layout(layout::Error::Torn { .. }) => true,
             Error::Layout(layout::Error::Index(
                 layout::index::Error::Invalid { .. } | layout::index::Error::Missing { .. },
             )) => true,

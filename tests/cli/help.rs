@@ -12,6 +12,7 @@ const VERBS: &[&str] = &[
     "build",
     "completions",
     "df",
+    "fsck",
     "graph",
     "history",
     "images",

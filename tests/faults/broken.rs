@@ -316,7 +316,12 @@ fn an_empty_or_missing_oci_layout_is_written_again() {
         let text = fs::read(&marker).unwrap();
         match missing {
             true => fs::remove_file(&marker).unwrap(),
-            false => fs::write(&marker, "").unwrap(),
+            false => {
+                fs::write(&marker, "").unwrap();
+                store
+                    .run(["images"])
+                    .fails(4, &["oci-layout", "fsck --repair"]);
+            }
         }
         let (finished, report) = fsck(&store, &[]);
         assert_eq!(finished.code, 4, "{finished}");

@@ -53,7 +53,7 @@ impl Small {
     }
 
     fn free_bytes(&self) -> u64 {
-        let stat = rustix::fs::statvfs(&self.mount()).unwrap();
+        let stat = rustix::fs::statvfs(self.mount()).unwrap();
         stat.f_bavail * stat.f_frsize
     }
 
@@ -80,7 +80,7 @@ impl Small {
         while fs::File::create(directory.join(number.to_string())).is_ok() {
             number += 1;
         }
-        assert_eq!(rustix::fs::statvfs(&self.mount()).unwrap().f_favail, 0);
+        assert_eq!(rustix::fs::statvfs(self.mount()).unwrap().f_favail, 0);
     }
 }
 

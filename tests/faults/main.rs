@@ -2,7 +2,7 @@
 //! a full disk. After each: no image that has a name is lost, the next command works, and a prune
 //! leaves nothing that `df` cannot explain.
 //!
-//! `RSTORE_TEST_FAULTS` says how many calls of each command are hit with each fault: a number (8),
+//! `RSTORE_TEST_FAULTS` says how many calls of each command are hit with each fault: a number (5),
 //! spread evenly over those that change something, or `all`, which also kills at those that
 //! change nothing. `make faults` is `all`; it takes hours, and says how many there were.
 

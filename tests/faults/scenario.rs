@@ -12,6 +12,8 @@ pub const VICTIM: &str = "victim:latest";
 /// What is needed to make stores that are all the same.
 pub struct Scenario {
     directory: tempfile::TempDir,
+    /// The blobs of an image that only a pin keeps.
+    pinned: Vec<String>,
 }
 
 /// A command.
@@ -27,8 +29,9 @@ pub enum Verb {
 impl Scenario {
     /// Two images with names, one of them built; one that lost its name to another; a pin.
     pub fn new() -> Scenario {
-        let scenario = Scenario {
+        let mut scenario = Scenario {
             directory: scratch(),
+            pinned: Vec::new(),
         };
         let store = Rstore::at(&scenario.template());
         fs::create_dir_all(scenario.path("rootfs/etc")).unwrap();
@@ -55,6 +58,9 @@ impl Scenario {
         store.build(copy("new").path(), &["-t", "kept"]);
         store.build(copy("pinned").path(), &["-t", "pinned"]);
         store.ok(["pin", "pinned"]);
+        scenario.pinned = store.layers("pinned:latest");
+        let documents = [store.digest("pinned:latest"), store.id("pinned:latest")];
+        scenario.pinned.extend(documents);
         store.ok(["untag", "pinned"]);
         scenario
     }
@@ -74,7 +80,7 @@ impl Scenario {
         store
     }
 
-    /// The same, and a context whose build has a bit of everything in it.
+    /// A command on such a store.
     pub fn command(&self, store: &Rstore, verb: Verb) -> Command {
         let mut command = store.command();
         match verb {
@@ -90,6 +96,16 @@ impl Scenario {
             Verb::Load => command.arg("load").arg("-i").arg(self.path("load.tar")),
         };
         command
+    }
+
+    /// What only a pin keeps is kept.
+    pub fn assert_pinned(&self, store: &Rstore, what: &str) {
+        for digest in &self.pinned {
+            assert!(
+                store.blob(digest).exists(),
+                "{what}: the pinned {digest} is gone"
+            );
+        }
     }
 
     fn context(&self) -> PathBuf {

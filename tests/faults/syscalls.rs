@@ -17,7 +17,7 @@ fn points() -> Option<usize> {
                 .parse()
                 .expect("RSTORE_TEST_FAULTS is a number, or all"),
         ),
-        Err(_) => Some(8),
+        Err(_) => Some(5),
     }
 }
 
@@ -39,6 +39,7 @@ fn recovers(scenario: &Scenario, store: &Rstore, verb: Verb, before: &Rstore, wh
     store.ok(["prune", "-f"]);
     assert_sound(store, before, &format!("{what}, then again, then pruned"));
     assert_tidy(store, what);
+    scenario.assert_pinned(store, what);
 }
 
 fn hits(verb: Verb, calls: Calls, name: &str, fault: impl Fn(usize) -> Fault) {
