@@ -10,7 +10,7 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::finding::{Broken, Finding, Kind, Severity};
-use super::read::{Content, Files, Link};
+use super::read::{BlobFile, Content, Files, Link};
 use crate::graph::{ImageGraph, Roles};
 use crate::layout::{BlobStat, Layout};
 use crate::oci::Digest;
@@ -83,13 +83,17 @@ impl<'a> Ground<'a> {
         reached
     }
 
+    fn content(&self, digest: &Digest) -> Option<&Content> {
+        self.files.get(digest).map(|file| &file.content)
+    }
+
     fn concerns(&self, digest: &Digest) -> bool {
         self.only.is_none_or(|only| only.contains(digest))
     }
 
     /// Where a document points.
     fn each_link(&self, digest: &Digest, mut each: impl FnMut(Link)) {
-        if let Some((_, Content::Document(links))) = self.files.files.get(digest) {
+        if let Some(Content::Document(links)) = self.content(digest) {
             links.iter().copied().for_each(each);
             return;
         }
@@ -124,13 +128,10 @@ impl<'a> Ground<'a> {
     // -- files that are there -----------------------------------------------------------------
 
     fn wrong_files(&self, needed: &Digests, judged: &mut Judged) {
-        let mut digests: Vec<&Digest> = self.files.files.keys().collect();
-        digests.retain(|digest| self.concerns(digest));
-        digests.sort_unstable();
-        for digest in digests {
-            let (stat, content) = &self.files.files[digest];
+        for file in self.files.iter().filter(|file| self.concerns(&file.digest)) {
+            let digest = &file.digest;
             let is_needed = needed.contains(digest);
-            let Some(mut finding) = self.wrong_file(digest, stat, content, is_needed) else {
+            let Some(mut finding) = self.wrong_file(file, is_needed) else {
                 continue;
             };
             // One that a prune has taken since, or is about to take, is no harm.
@@ -149,21 +150,16 @@ impl<'a> Ground<'a> {
         }
     }
 
-    fn wrong_file(
-        &self,
-        digest: &Digest,
-        stat: &BlobStat,
-        content: &Content,
-        needed: bool,
-    ) -> Option<Finding> {
+    fn wrong_file(&self, file: &BlobFile, needed: bool) -> Option<Finding> {
+        let (digest, size) = (&file.digest, file.size);
         let severity = match needed {
             true => Severity::Error,
             false => Severity::Warning,
         };
-        match content {
+        match &file.content {
             Content::Corrupt(actual) => Some(
                 Finding::of(severity, Kind::Corrupt, *digest)
-                    .detail(format!("its {} bytes have digest {actual}", stat.size))
+                    .detail(format!("its {} bytes have digest {actual}", size))
                     .remedy("fsck --repair moves it to quarantine"),
             ),
             Content::Unreadable(why) => Some(
@@ -181,12 +177,9 @@ impl<'a> Ground<'a> {
             }
             Content::Unread => {
                 let known = self.known_size(digest)?;
-                (known != stat.size).then(|| {
+                (known != size).then(|| {
                     Finding::of(severity, Kind::WrongSize, *digest)
-                        .detail(format!(
-                            "its file has {} bytes instead of {known}",
-                            stat.size
-                        ))
+                        .detail(format!("its file has {} bytes instead of {known}", size))
                         .remedy("fsck --repair reads it, and moves it to quarantine if it is wrong")
                 })
             }
@@ -229,8 +222,7 @@ impl<'a> Ground<'a> {
                     return;
                 }
                 members += usize::from(link.role == Role::Child);
-                if !self.files.files.contains_key(&link.target) || self.stat(&link.target).is_none()
-                {
+                if self.stat(&link.target).is_none() {
                     lacking.push(link);
                 }
             });
@@ -239,7 +231,6 @@ impl<'a> Ground<'a> {
             }
             let (children, parts): (Vec<Link>, Vec<Link>) = lacking
                 .into_iter()
-                .filter(|link| self.stat(&link.target).is_none())
                 .partition(|link| link.role == Role::Child);
             if !children.is_empty() {
                 let text = format!("{} of its {members} members are not stored", children.len());
@@ -286,9 +277,9 @@ impl<'a> Ground<'a> {
 
     /// Every document that was read or that the catalog knows.
     fn documents(&self) -> Vec<Digest> {
-        let read = self.files.files.iter();
-        let read = read.filter(|(_, (_, content))| matches!(content, Content::Document(_)));
-        let mut documents: Digests = read.map(|(digest, _)| *digest).collect();
+        let read = self.files.iter();
+        let read = read.filter(|file| matches!(file.content, Content::Document(_)));
+        let mut documents: Digests = read.map(|file| file.digest).collect();
         if let Some(graph) = self.graph {
             let known = graph
                 .nodes()
@@ -304,9 +295,10 @@ impl<'a> Ground<'a> {
 
     /// Sizes that documents and index.json promise, against those that are.
     fn descriptors(&self, judged: &mut Judged) {
-        let whole = |digest: &Digest| match self.files.files.get(digest) {
-            Some((stat, Content::Whole | Content::Document(_))) => Some(stat.size),
-            _ => None,
+        let whole = |digest: &Digest| {
+            let file = self.files.get(digest)?;
+            let whole = matches!(file.content, Content::Whole | Content::Document(_));
+            whole.then_some(file.size)
         };
         for name in self.names {
             if let (Some(said), Some(size)) = (name.size, whole(&name.digest))
@@ -329,10 +321,7 @@ impl<'a> Ground<'a> {
             .filter(|digest| self.concerns(digest))
         {
             let mut wrong = Vec::new();
-            if !matches!(
-                self.files.files.get(document),
-                Some((_, Content::Document(_)))
-            ) {
+            if !matches!(self.content(document), Some(Content::Document(_))) {
                 continue;
             }
             self.each_link(document, |link| {

@@ -160,14 +160,11 @@ pub fn check(
             .as_ref()
             .is_none_or(|only| only.contains(*digest))
     };
-    let looked_at = check
-        .files
-        .files
-        .iter()
-        .filter(|(digest, _)| concerns(digest));
+    let looked_at = check.files.iter();
+    let looked_at = looked_at.filter(|file| concerns(&&file.digest));
     Ok(Report {
         blobs: looked_at.clone().count() as u64,
-        bytes: looked_at.map(|(_, (stat, _))| stat.size).sum(),
+        bytes: looked_at.map(|file| file.size).sum(),
         read: check.files.read,
         names: look.names as u64,
         broken: look.broken,

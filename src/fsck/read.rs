@@ -9,11 +9,9 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
-
 use super::Progress;
 use crate::fsutil::{self, IoContext};
-use crate::layout::{BlobStat, Layout};
+use crate::layout::Layout;
 use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT, Role};
 use crate::oci::{Digest, digest::Hasher};
 
@@ -48,40 +46,89 @@ pub enum Content {
     /// It is what its name says, and should be a document, but cannot be understood.
     Odd(Box<str>),
     /// It has this digest.
-    Corrupt(Digest),
+    Corrupt(Box<Digest>),
     /// It cannot be read.
     Unreadable(Box<str>),
     /// It went while it was to be read: a prune's doing.
     Gone,
 }
 
+/// One file: 72 bytes, and the links of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobFile {
+    /// Its name.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    inode: u64,
+    /// What reading it has shown.
+    pub content: Content,
+}
+
 /// The files below `blobs/sha256`.
 #[derive(Debug, Default)]
 pub struct Files {
-    /// By digest.
-    pub files: HashMap<Digest, (BlobStat, Content), foldhash::fast::FixedState>,
+    /// Sorted by digest.
+    files: Vec<BlobFile>,
     /// Names that are no digests, and things that are no files.
     pub strays: Vec<OsString>,
     /// How many were read.
     pub read: u64,
 }
 
+impl Files {
+    /// Every file, by digest.
+    pub fn iter(&self) -> impl Iterator<Item = &BlobFile> + Clone {
+        self.files.iter()
+    }
+
+    fn place(&self, digest: &Digest) -> Option<usize> {
+        let place = self.files.binary_search_by(|file| file.digest.cmp(digest));
+        place.ok()
+    }
+
+    /// The file of a digest.
+    pub fn get(&self, digest: &Digest) -> Option<&BlobFile> {
+        self.place(digest).map(|place| &self.files[place])
+    }
+
+    /// Says what reading a file has shown.
+    pub fn set(&mut self, digest: &Digest, content: Content) {
+        if let Some(place) = self.place(digest) {
+            self.files[place].content = content;
+        }
+    }
+
+    /// Forgets a file that was moved away.
+    pub fn remove(&mut self, digest: &Digest) {
+        if let Some(place) = self.place(digest) {
+            self.files.remove(place);
+        }
+    }
+}
+
 /// Lists the files; nothing is read.
 pub fn list(layout: &Layout) -> super::Result<Files> {
     let mut files = Files::default();
-    let mut digests = Vec::new();
+    let mut digests: Vec<Digest> = Vec::new();
     let listed = layout.blobs().list(|entry| match entry {
         Ok(digest) => digests.push(digest),
         Err(name) => files.strays.push(name.to_owned()),
     });
     listed.map_err(crate::layout::Error::from)?;
+    digests.sort_unstable();
     for digest in digests {
         match layout
             .blobs()
             .stat(&digest)
             .map_err(crate::layout::Error::from)?
         {
-            Some(stat) => drop(files.files.insert(digest, (stat, Content::Unread))),
+            Some(stat) => files.files.push(BlobFile {
+                digest,
+                size: stat.size,
+                inode: stat.inode,
+                content: Content::Unread,
+            }),
             None => {
                 // Gone since, or a directory or a link with a blob's name.
                 if std::fs::symlink_metadata(layout.blobs().path(&digest)).is_ok() {
@@ -104,10 +151,9 @@ pub fn read(
     on_progress: &(dyn Fn(Progress) + Sync),
 ) {
     let mut order: Vec<(u64, Digest, u64)> = files
-        .files
         .iter()
-        .filter(|(digest, _)| wanted(digest))
-        .map(|(digest, (stat, _))| (stat.inode, *digest, stat.size))
+        .filter(|file| wanted(&file.digest))
+        .map(|file| (file.inode, file.digest, file.size))
         .collect();
     order.sort_unstable();
     let of_bytes = order.iter().map(|(_, _, size)| size).sum();
@@ -154,9 +200,7 @@ pub fn read(
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     files.read += results.len() as u64;
     for (digest, content) in results {
-        if let Some((_, known)) = files.files.get_mut(&digest) {
-            *known = content;
-        }
+        files.set(&digest, content);
     }
 }
 
@@ -225,7 +269,7 @@ fn look_once(
     on_bytes(untold);
     let actual = hasher.finish();
     if actual != *digest {
-        return Ok(Content::Corrupt(actual));
+        return Ok(Content::Corrupt(Box::new(actual)));
     }
     Ok(document.map_or(Content::Whole, |bytes| understand(&bytes)))
 }

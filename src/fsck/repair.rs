@@ -154,6 +154,15 @@ impl Steps<'_, '_> {
 
     fn rebuild_catalog(&mut self) -> Result<()> {
         let path = self.check.catalog_path();
+        // A prune at work goes on with the old catalog, and knows nothing of who uses the new one.
+        let _prune = match crate::gc::execute::lock(&self.check.layout) {
+            Ok(lock) => lock,
+            Err(error) if error.is_busy() => {
+                self.catalog_outcome = Some(remains(error.to_string()));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let salvage = Salvage::read(&path);
         let quarantine = self.check.layout.private().join("quarantine");
         let lock = self.check.layout.lock_index()?;
@@ -255,9 +264,7 @@ impl Steps<'_, '_> {
             Content::Gone => return Ok(repaired("gone")),
             Content::Unreadable(why) => return Ok(remains(why)),
             content => {
-                if let Some((_, known)) = self.check.files.files.get_mut(&digest) {
-                    *known = content;
-                }
+                self.check.files.set(&digest, content);
                 return match catalog {
                     Some(catalog) => self.put_right_size(catalog, &digest),
                     None => Ok(repaired("it is whole")),
@@ -269,7 +276,7 @@ impl Steps<'_, '_> {
             // Nobody who works without a catalog can be using it.
             let moved = self.check.layout.blobs().move_away(&digest, &target);
             moved.map_err(crate::layout::Error::from)?;
-            self.check.files.files.remove(&digest);
+            self.check.files.remove(&digest);
             return Ok(repaired(format!("moved to {}", target.display())));
         };
         let layout = &self.check.layout;
@@ -298,7 +305,7 @@ impl Steps<'_, '_> {
         })?;
         Ok(match moved {
             true => {
-                self.check.files.files.remove(&digest);
+                self.check.files.remove(&digest);
                 repaired(format!("moved to {}", target.display()))
             }
             false => remains("something is writing or using it: repair again"),
@@ -392,9 +399,9 @@ impl Steps<'_, '_> {
             .map(|node| node.digest)
             .collect();
         let layout = &self.check.layout;
-        for digest in self.check.files.files.keys() {
-            if !known.contains(digest) {
-                sync::meet(catalog, layout, digest, self.now())?;
+        for file in self.check.files.iter() {
+            if !known.contains(&file.digest) {
+                sync::meet(catalog, layout, &file.digest, self.now())?;
             }
         }
         Ok(())

@@ -106,7 +106,7 @@ impl Rows<'_> {
         if !node.present || node.condemned {
             return;
         }
-        let Some((stat, content)) = self.files.files.get(&node.digest) else {
+        let Some(file) = self.files.get(&node.digest) else {
             if !leased.contains(&node.node)
                 && !self.bad.contains(&node.digest)
                 && !self.is_there(&node)
@@ -119,11 +119,11 @@ impl Rows<'_> {
             }
             return;
         };
-        let whole = matches!(content, Content::Whole | Content::Document(_));
-        if whole && stat.size != node.size {
+        let whole = matches!(file.content, Content::Whole | Content::Document(_));
+        if whole && file.size != node.size {
             let text = format!(
                 "the catalog says {} bytes, the file has {}",
-                node.size, stat.size
+                node.size, file.size
             );
             findings.push(
                 Finding::of(Severity::Warning, Kind::RowSize, node.digest)
@@ -131,7 +131,7 @@ impl Rows<'_> {
                     .remedy("fsck --repair puts the catalog right"),
             );
         }
-        let Content::Document(links) = content else {
+        let Content::Document(links) = &file.content else {
             return;
         };
         if node.damaged {
@@ -176,11 +176,11 @@ impl Rows<'_> {
     /// Files of which the catalog has no row: one finding for all.
     fn unrecorded(&self, findings: &mut Vec<Finding>) {
         let (mut count, mut bytes) = (0_u64, 0);
-        for (digest, (stat, _)) in &self.files.files {
-            let node = self.graph.find(digest).map(|node| self.graph.node(node));
-            if node.is_none_or(|node| !node.present) {
+        for file in self.files.iter() {
+            let node = self.graph.find(&file.digest);
+            if node.is_none_or(|node| !self.graph.node(node).present) {
                 count += 1;
-                bytes += stat.size;
+                bytes += file.size;
             }
         }
         if count > 0 {

@@ -381,10 +381,12 @@ fn open_catalog(
         Err(error) if error.is_damage() => {}
         other => return Ok(other?),
     }
+    // A prune at work goes on with the old catalog, and would know nothing of who uses a new one.
+    let prune = crate::gc::execute::lock(layout);
     // Of several that notice at once, the first moves it away; the others find a whole one.
     let _lock = layout.lock_index()?;
     let why = match Catalog::open(&path) {
-        Err(error) if error.is_damage() => error.to_string(),
+        Err(error) if error.is_damage() && prune.is_ok() => error.to_string(),
         other => return Ok(other?),
     };
     *salvage = Salvage::read(&path);
