@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -134,8 +135,14 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         now: context.now,
     };
     let bar = (context.progress && context.terminal.stderr && !arguments.quick).then(bar);
+    let shown = AtomicU64::new(0);
     let on_progress = |progress: Progress| {
         if let Some(bar) = &bar {
+            // A bar that is drawn for each of many small blobs takes longer than their reading.
+            let step = progress.bytes / (4 << 20) + progress.blobs / 1000 + 1;
+            if shown.fetch_max(step, Ordering::Relaxed) >= step {
+                return;
+            }
             bar.set_length(progress.of_bytes);
             bar.set_position(progress.bytes);
             bar.set_message(format!("{} of {} blobs", progress.blobs, progress.of_blobs));
