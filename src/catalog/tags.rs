@@ -49,6 +49,11 @@ impl Salvage {
         let Ok(connection) = rusqlite::Connection::open_with_flags(path, flags) else {
             return Salvage::default();
         };
+        // Closing must not move the log into a file whose pages are torn.
+        let setting = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if connection.set_db_config(setting, true).is_err() {
+            return Salvage::default();
+        }
         let reader = Reader {
             connection: &connection,
         };

@@ -188,6 +188,11 @@ fn remedy(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<catalog::Error>() {
             return error.remedy();
         }
+        if let Some(fsck::Error::Catalog(error) | fsck::Error::Gc(gc::Error::Catalog(error))) =
+            cause.downcast_ref::<fsck::Error>()
+        {
+            return error.remedy();
+        }
         match (
             cause.downcast_ref::<store::Error>(),
             cause.downcast_ref::<gc::Error>(),

@@ -148,7 +148,7 @@ pub fn check(
     if options.repair {
         let done = repair::repair(&mut check, look.findings)?;
         // What is so after the repairs, and not what they were meant to do.
-        look = check.look()?;
+        look = check.settled_look()?;
         repair::merge(&mut look, done);
     }
     look.findings.sort_by(|one, other| {
@@ -335,7 +335,6 @@ impl Check<'_> {
                 catalog,
                 graph,
                 files: &self.files,
-                index: index.as_ref(),
                 bad: &judged.bad,
                 now: self.options.now,
             };

@@ -17,7 +17,7 @@ use crate::gc;
 use crate::gc::debris::{self, DebrisKind};
 use crate::gc::roots::LeaseFiles;
 use crate::graph::{ImageGraph, Node, NodeId, Roles, RootSet};
-use crate::layout::{Index, Layout};
+use crate::layout::Layout;
 
 /// What is compared.
 pub struct Rows<'a> {
@@ -29,8 +29,6 @@ pub struct Rows<'a> {
     pub graph: &'a ImageGraph,
     /// The files, as far as they were read.
     pub files: &'a Files,
-    /// `index.json`, where it can be read.
-    pub index: Option<&'a Index>,
     /// Blobs that are known to be missing or wrong.
     pub bad: &'a Digests,
     /// The time.
@@ -196,13 +194,17 @@ impl Rows<'_> {
 
     /// The mirror of index.json, where it claims to be of the file as it is.
     fn mirror(&self, findings: &mut Vec<Finding>) -> Result<()> {
-        let Some(index) = self.index else {
+        // Both are of one moment only if nothing has changed from before the one to after the other.
+        let before = self.layout.index_signature()?;
+        let Ok(index) = self.layout.index() else {
             return Ok(());
         };
-        if !sync::index_is_current(self.catalog, self.layout)? {
+        let mirror: Vec<Named> = crate::catalog::tags::mirror(self.catalog)?;
+        if !sync::index_is_current(self.catalog, self.layout)?
+            || self.layout.index_signature()? != before
+        {
             return Ok(());
         }
-        let mirror: Vec<Named> = crate::catalog::tags::mirror(self.catalog)?;
         let mirror = mirror
             .iter()
             .map(|named| (named.name.as_deref(), named.digest));

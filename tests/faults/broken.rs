@@ -578,7 +578,7 @@ fn a_check_beside_builds_and_prunes_finds_nothing_and_harms_none() {
     let (store, done) = (&store, &done);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            for n in 0..8 {
+            for n in 0..10 {
                 store.build(context(&format!("busy {n}")).path(), &["-t", "busy"]);
                 store.ok(["prune", "-f"]);
             }
