@@ -37,6 +37,7 @@ use crate::fsutil;
 pub mod blob;
 pub mod builds;
 pub mod cache;
+pub mod edge;
 pub mod image;
 pub mod journal;
 pub mod lease;

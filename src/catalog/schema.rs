@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN];
+const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -175,6 +175,20 @@ const BORN: &str = "
 INSERT INTO meta VALUES ('born', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
 ";
 
+/// The edges of a document in one row; see `edge.rs`.
+const LINKS: &str = "
+CREATE TABLE links (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    source  INTEGER NOT NULL UNIQUE,
+    targets BLOB NOT NULL
+) STRICT;
+INSERT INTO links (source, targets)
+    SELECT source, unhex(group_concat(printf('%010x%02x', target, role), ''))
+    FROM (SELECT source, target, role FROM edge ORDER BY source, place, role)
+    GROUP BY source;
+DROP TABLE edge;
+";
+
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than
 /// [`VERSION`] was left alone.
 pub fn migrate(connection: &mut Connection) -> SqlResult<i64> {
@@ -224,5 +238,35 @@ impl Writer<'_> {
             )?
             .execute([key, value])
             .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[test]
+    fn the_edges_of_an_older_catalog_are_the_newer_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(FIRST).unwrap();
+        old.execute_batch(BORN).unwrap();
+        old.execute_batch(
+            "PRAGMA user_version = 2;
+             INSERT INTO edge (source, target, role, place) VALUES
+                 (5, 300, 4, 1), (5, 7, 3, 0), (6, 1099511627775, 4, 0), (5, 7, 4, 2);",
+        )
+        .unwrap();
+        drop(old);
+        let catalog = Catalog::open(&path).unwrap();
+        let of = |source| {
+            let edges = catalog.read(|tx| tx.edges_from(source)).unwrap();
+            let pairs = edges.iter().map(|edge| (edge.target, edge.role as u8));
+            pairs.collect::<Vec<_>>()
+        };
+        assert_eq!(of(5), [(7, 3), (300, 4), (7, 4)]);
+        assert_eq!(of(6), [(1_099_511_627_775, 4)]);
     }
 }
