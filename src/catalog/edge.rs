@@ -115,8 +115,8 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::temporary;
     use super::super::Error;
+    use super::super::tests::temporary;
     use super::*;
 
     #[test]

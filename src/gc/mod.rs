@@ -225,7 +225,8 @@ pub fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<Report>
 }
 
 /// The roots as they are now, for lists and for `why`: tags, pins, live leases; and, where
-/// `grace` is more than nothing, what other tools wrote no longer ago.
+/// `grace` is more than nothing, what other tools wrote no longer ago and what neither these nor
+/// the lineage of tagged images keeps.
 pub fn collect_roots(
     layout: &Layout,
     graph: &ImageGraph,
@@ -236,11 +237,24 @@ pub fn collect_roots(
     if grace <= 0 {
         return Ok(roots);
     }
+    if graph.nodes().all(|node| node.ours) {
+        return Ok(roots);
+    }
+    // Age is asked of the disk, a file at a time: only of what nothing else keeps. A store that
+    // another tool wrote has a hundred thousand intermediates, whose names are known from tags.
+    let classes = graph::Classes::of(graph, &roots);
+    let held = graph
+        .nodes()
+        .filter(|node| classes.holds(node.node) != graph::Holds::NONE);
     let mut reached = graph::NodeSet::of(graph);
     mark::extend(
         graph,
         &mut reached,
-        roots.roots.iter().map(|root| root.node),
+        roots
+            .roots
+            .iter()
+            .map(|root| root.node)
+            .chain(held.map(|node| node.node)),
     );
     let mut others = graph::NodeSet::of(graph);
     for node in graph.nodes().filter(|node| node.present && !node.ours) {
