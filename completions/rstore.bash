@@ -316,7 +316,7 @@ _rstore() {
             fi
             case "${prev}" in
                 --format)
-                    COMPREPLY=($(compgen -W "tree dot json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "tree dot mermaid svg html json" -- "${cur}"))
                     return 0
                     ;;
                 --root)

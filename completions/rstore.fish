@@ -118,13 +118,16 @@ complete -c rstore -n "__fish_rstore_using_subcommand inspect" -l no-progress -d
 complete -c rstore -n "__fish_rstore_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l format -d 'How it is drawn' -r -f -a "tree\t'Lines of text'
 dot\t'For graphviz'
+mermaid\t'For Markdown pages'
+svg\t'A picture'
+html\t'A page that finds things in the picture'
 json\t'For programs'"
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l images -d 'Images only [default]'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l layers -d 'Layers too'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l up -d 'Who needs what is named'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l down -d 'What it needs'
-complete -c rstore -n "__fish_rstore_using_subcommand graph" -l no-trunc -d 'Print digests and instructions in full'
+complete -c rstore -n "__fish_rstore_using_subcommand graph" -l no-trunc -d 'Print digests and instructions in full, and long lines of steps unfolded'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l bytes -d 'Print sizes in bytes'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -s h -l help -d 'Print help (see more with \'--help\')'
