@@ -49,18 +49,19 @@ pub fn images(store: &Store, digest: &Digest) -> Result<Vec<Image>> {
 /// Of one image the files are at the top; of several each has a directory named after its
 /// platform, `linux_arm64`, as BuildKit does.
 pub fn write_tar(store: &Store, images: &[Image], mut target: Target) -> Result<()> {
-    let shown = target.shown().to_path_buf();
+    let (shown, stop) = (target.shown().to_path_buf(), target.stop());
     let mut writer = TarWriter::new(BufWriter::with_capacity(BUFFER, &mut target));
     let failed = |error: layer::Error| Error::of_writing(error, &shown);
     for image in images {
         let mut sink = Below {
             directory: directory_of(image, images),
             sink: &mut writer,
-            stop: super::target::NEVER,
+            stop,
             own: false,
         };
         sink.begin().map_err(failed)?;
-        flatten(&store.layers(image), &mut sink).map_err(|error| Error::of_merge(error, &shown))?;
+        flatten(&store.layers(image, stop), &mut sink)
+            .map_err(|error| Error::of_merge(error, &shown))?;
     }
     let mut out = writer.finish().map_err(failed)?;
     let flushed = out.flush();
@@ -93,7 +94,8 @@ pub fn write_directory(
             own: true,
         };
         sink.begin().map_err(failed)?;
-        flatten(&store.layers(image), &mut sink).map_err(|error| Error::of_merge(error, path))?;
+        flatten(&store.layers(image, stop), &mut sink)
+            .map_err(|error| Error::of_merge(error, path))?;
     }
     Ok(unpacker.finish().map_err(failed)?.skipped)
 }

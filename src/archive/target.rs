@@ -88,6 +88,11 @@ impl<'a> Target<'a> {
         &self.shown
     }
 
+    /// Says whether somebody asked for the end.
+    pub fn stop(&self) -> Stop<'a> {
+        self.stop
+    }
+
     /// Makes what was written appear.
     pub fn finish(mut self) -> Result<()> {
         self.flush().at("write", &self.shown)?;
@@ -172,8 +177,10 @@ fn begin(path: &Path) -> Result<Sink<'static>> {
     }
     // Whatever else is wrong, this will say.
     let temporary = temporary(path);
-    fsutil::remove_file(&temporary)?;
-    let file = File::create_new(&temporary).at("create", &temporary)?;
+    let file = fsutil::remove_file(&temporary)
+        .map_err(|error| error.source)
+        .and_then(|_| File::create_new(&temporary))
+        .at("create", path)?;
     Ok(Sink::Named { file, temporary })
 }
 

@@ -117,7 +117,7 @@ pub fn build(
         return Err(nothing_built(&graph, input.name));
     };
     let image = match options.squash {
-        true => squash::squash(lease, squash::base_of(&graph), image, options)?,
+        true => squash::squash(lease, squash::base_of(&graph), image, options, cancel)?,
         false => image,
     };
     let image = annotate::annotate(lease, image, &options.annotations)?;

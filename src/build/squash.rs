@@ -19,6 +19,7 @@ use super::commit::layers_of;
 use super::error::Error;
 use super::options::Options;
 use super::plan::{Base, BuildGraph};
+use crate::executor::Cancel;
 use crate::layer::{self, merge};
 use crate::oci::config::History;
 use crate::oci::document;
@@ -48,6 +49,7 @@ pub fn squash(
     base: Option<&Image>,
     image: Image,
     options: &Options,
+    cancel: &Cancel,
 ) -> Result<Image, Error> {
     let kept = base.map_or(0, |base| base.manifest.layers.len());
     if image.manifest.layers.len() <= kept + 1 {
@@ -61,7 +63,12 @@ pub fn squash(
     }
     let mut layers = layers_of(&image);
     layers.truncate(kept);
-    layers.extend(merged(lease, &image, kept, options)?);
+    let merged =
+        merged(lease, &image, kept, options, cancel).map_err(|error| match cancel.is_cancelled() {
+            true => Error::Interrupted,
+            false => error.into(),
+        });
+    layers.extend(merged?);
     let config = config(base, &image, &layers);
     Ok(lease.publish_image(&NewImage {
         config: &config,
@@ -90,8 +97,10 @@ fn merged(
     image: &Image,
     kept: usize,
     options: &Options,
+    cancel: &Cancel,
 ) -> Result<Option<LayerBlob>, store::Error> {
-    let layers = lease.store().layers(image);
+    let stop = || cancel.is_cancelled();
+    let layers = lease.store().layers(image, &stop);
     let mut failure = None;
     let packed = layer::pack(options.compression, lease.ingest()?, |writer| {
         merge::squash(&layers, kept, writer).map_err(|error| match error {

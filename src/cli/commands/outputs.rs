@@ -1,6 +1,8 @@
 //! What leaves a build besides the image in the store: `--output`, `--metadata-file`, `--iidfile`.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -11,6 +13,7 @@ use crate::archive::{Package, Saved, rootfs};
 use crate::cli::args::BuildArgs;
 use crate::cli::args::output::{Annotation, Kind, Output, Scope};
 use crate::cli::{Context, Result, exit, output};
+use crate::fsutil::IoContext;
 use crate::layer::{Compression, Skipped};
 use crate::oci::{Platform, Reference, media};
 use crate::store::{Image, Store};
@@ -19,6 +22,8 @@ use crate::store::{Image, Store};
 #[derive(Debug)]
 pub struct Outputs {
     outputs: Vec<Output>,
+    /// The names of the image where an output has none of its own.
+    names: Vec<String>,
     /// The tags of the image in the store.
     pub tags: Vec<String>,
     /// How layers are compressed.
@@ -47,6 +52,7 @@ impl Outputs {
             output::refuse_terminal(context)?;
         }
         let mut made = Outputs {
+            names: arguments.tags.clone(),
             tags: arguments.tags.clone(),
             compression: compression(arguments)?,
             annotations: BTreeMap::new(),
@@ -129,7 +135,7 @@ impl Outputs {
             [Saved {
                 digest: image.digest,
                 names: match output.names.is_empty() {
-                    true => self.tags.clone(),
+                    true => self.names.clone(),
                     false => output.names.clone(),
                 },
                 annotations: self.descriptor.clone(),
@@ -138,6 +144,7 @@ impl Outputs {
         match output.kind {
             Kind::Store => {}
             Kind::Local => {
+                refuse_store(dest, store)?;
                 let images = rootfs::images(store, &image.digest)?;
                 let skipped = rootfs::write_directory(store, &images, dest, stop)?;
                 tell_skipped(&skipped, dest, context);
@@ -211,6 +218,23 @@ fn compression(arguments: &BuildArgs) -> Result<Compression> {
             "compression {first} and {other}: a build makes its layers once, for all outputs"
         ))),
     }
+}
+
+/// Refuses to put an image's files among those of the store.
+fn refuse_store(dest: &Path, store: &Store) -> Result {
+    let inode = |path: &Path| Some(fs::metadata(path).ok()?).map(|m| (m.dev(), m.ino()));
+    let root = inode(store.root());
+    let absolute = std::path::absolute(dest).at("find", dest)?;
+    if absolute
+        .ancestors()
+        .any(|path| root.is_some() && inode(path) == root)
+    {
+        return Err(exit::usage_error(format!(
+            "{} is in the store: name a directory outside of it",
+            dest.display()
+        )));
+    }
+    Ok(())
 }
 
 fn tell_skipped(skipped: &Skipped, dest: &Path, context: &Context) {

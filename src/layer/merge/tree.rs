@@ -221,8 +221,8 @@ impl Tree {
         let mut way = Way::new(path);
         while let Some(name) = way.next() {
             let here = way.here();
-            match self.nodes[here].children.get(&name).copied() {
-                Some(found) => match &self.nodes[found.node].entry.kind {
+            if let Some(found) = self.nodes[here].children.get(&name).copied() {
+                match &self.nodes[found.node].entry.kind {
                     Kind::Directory => {
                         way.enter(found.node, of)?;
                         continue;
@@ -234,9 +234,9 @@ impl Tree {
                     _ if found.layer == layer => {
                         return Err(problem(of, EntryProblem::ParentNotDirectory));
                     }
+                    // A file of a layer below makes way.
                     _ => {}
-                },
-                None => {}
+                }
             }
             let origin = Origin { layer, index: None };
             let node = self.add(Entry::new(Vec::new(), Kind::Directory, 0o755), origin);
