@@ -21,7 +21,10 @@ pub fn annotate(
     }
     let mut all = annotations.clone();
     all.insert(document::PARENT.to_owned(), image.digest.to_string());
-    all.insert(document::STEP.to_owned(), "--annotation".to_owned());
+    // Lists show what made the image, and that is still its last step.
+    if let Some(step) = image.manifest.annotation(document::STEP) {
+        all.insert(document::STEP.to_owned(), step.to_owned());
+    }
     Ok(lease.publish_image(&NewImage {
         config: &image.config,
         layers: &layers_of(&image),

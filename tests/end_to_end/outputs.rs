@@ -486,3 +486,46 @@ fn the_same_input_gives_the_same_bytes_in_two_stores_whatever_is_written() {
         }
     }
 }
+
+#[test]
+fn an_interrupted_output_leaves_nothing_and_says_130() {
+    use std::io::Read;
+    let store = Rstore::with_base();
+    let context = Context::new("FROM base\nCOPY big /big\n");
+    // More than a pipe and all buffers before it hold, and not to be compressed away.
+    let noise: Vec<u8> = (0u64..1 << 20)
+        .flat_map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24).to_le_bytes())
+        .collect();
+    context.file("big", noise);
+    let work = scratch();
+    let pipe = work.path().join("pipe");
+    crate::support::run(std::process::Command::new("mkfifo").arg(&pipe));
+    let file = path(work.path(), "out.tar");
+    let outputs = [
+        format!("type=oci,dest={}", pipe.display()),
+        format!("type=tar,dest={file}"),
+    ];
+    let mut command = store.command();
+    command.args(["build", "-t", "app", "-o", &outputs[0], "-o", &outputs[1]]);
+    let mut build = command
+        .arg(context.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("rstore runs");
+    let mut reader = fs::File::open(&pipe).expect("the build opens the other end");
+    reader
+        .read_exact(&mut [0; 4096])
+        .expect("the archive has begun");
+    let id = rustix::process::Pid::from_raw(build.id().cast_signed()).expect("a process");
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("a signal");
+    let rest = std::io::copy(&mut reader, &mut std::io::sink()).expect("the build lets go");
+    assert!(rest < 4 << 20, "{rest} bytes more were written");
+    assert_eq!(build.wait().expect("it ends").code(), Some(130));
+    assert_eq!(
+        fs::read_dir(work.path()).unwrap().count(),
+        1,
+        "the pipe alone"
+    );
+    store.whole("app:latest");
+    assert!(store.debris().is_empty(), "{:?}", store.debris());
+}

@@ -82,6 +82,10 @@ fn archives(layers: &[&str]) -> Archives {
 
 /// What a directory holds to which the archives were applied one after another.
 fn applied(archives: &[&[u8]]) -> Entries {
+    try_applied(archives).unwrap()
+}
+
+fn try_applied(archives: &[&[u8]]) -> Result<Entries> {
     let directory = tempfile::tempdir().unwrap();
     let root = open_dir(directory.path()).unwrap();
     let options = UnpackOptions {
@@ -89,9 +93,9 @@ fn applied(archives: &[&[u8]]) -> Entries {
         ignore_unmapped_owners: true,
     };
     for archive in archives {
-        unpack(*archive, root.as_fd(), &options, &Expected::default()).unwrap();
+        unpack(*archive, root.as_fd(), &options, &Expected::default())?;
     }
-    tree(directory.path())
+    Ok(tree(directory.path()))
 }
 
 /// Layers that are awkward to put together.
@@ -152,6 +156,64 @@ fn a_squashed_layer_makes_of_its_base_what_the_layers_made() {
             onto.push(&squashed);
             let found = applied(&onto);
             assert_same(&found, &applied(&each), &format!("{layers:?} from {base}"));
+        }
+    }
+}
+
+/// Without the times of directories that no layer names: removing something from one that a layer
+/// implied leaves it with the time of the removal.
+fn timeless(mut found: Entries, mut expected: Entries) -> (Entries, Entries) {
+    for entries in [&mut found, &mut expected] {
+        for (entry, _) in entries.iter_mut() {
+            let made_now = entry.mtime > Mtime::from_seconds(1_000_000_000);
+            if entry.kind == Kind::Directory && made_now {
+                entry.mtime = Mtime::default();
+            }
+        }
+    }
+    (found, expected)
+}
+
+/// Layers of few names, so that they are about the same files.
+fn any_layers() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
+    use proptest::prelude::*;
+    let path = || prop::sample::select(vec!["a", "b", "a/a", "a/b", "a/a/a", "b/a", "b/b", "c"]);
+    let line = prop_oneof![
+        4 => (path(), "[a-d]{0,3}").prop_map(|(path, text)| format!("f {path} {text}")),
+        3 => path().prop_map(|path| format!("d {path}")),
+        2 => path().prop_map(|path| format!("x {path}")),
+        1 => path().prop_map(|path| format!("o {path}")),
+        2 => (path(), path()).prop_map(|(path, target)| format!("h {path} {target}")),
+        1 => (path(), path()).prop_map(|(path, target)| format!("s {path} /{target}")),
+        1 => path().prop_map(|path| format!("p {path}")),
+    ];
+    let layer = prop::collection::vec(line, 1..6).prop_map(|lines| lines.join("\n"));
+    prop::collection::vec(layer, 1..4)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(40))]
+    #[test]
+    fn whatever_the_layers_are_they_come_to_what_unpacking_them_gives(layers in any_layers()) {
+        let texts: Vec<&str> = layers.iter().map(String::as_str).collect();
+        let archives = archives(&texts);
+        let each: Vec<&[u8]> = archives.0.iter().map(Vec::as_slice).collect();
+        for base in 0..=layers.len() {
+            let mut writer = TarWriter::new(Vec::new());
+            let merged = squash(&archives, base, &mut writer);
+            match (try_applied(&each), merged) {
+                (Ok(expected), Ok(())) => {
+                    let squashed = writer.finish().unwrap();
+                    let mut onto = each[..base].to_vec();
+                    onto.push(&squashed);
+                    let (found, expected) = timeless(applied(&onto), expected);
+                    assert_same(&found, &expected, &format!("{layers:?} from {base}"));
+                }
+                // What cannot be unpacked (a link over the directory that its target is in) has
+                // no tree to compare with.
+                (Err(_), _) => {}
+                (Ok(_), Err(error)) => panic!("{layers:?} from {base}: {error}"),
+            }
         }
     }
 }

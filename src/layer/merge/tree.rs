@@ -86,16 +86,15 @@ impl Tree {
         let (parent, name) = entry.split_path();
         match whiteout::parse(&entry.path, name)? {
             Meaning::Ignored => Ok(()),
+            // Their directories are made where there are none, as an unpacked layer has them.
             Meaning::Whiteout(hidden) => {
-                if let Some(directory) = self.find(parent, &entry.path)? {
-                    self.hide(directory, hidden, layer);
-                }
+                let directory = self.make(parent, layer, &entry.path)?;
+                self.hide(directory, hidden, layer);
                 Ok(())
             }
             Meaning::Opaque => {
-                if let Some(directory) = self.find(parent, &entry.path)? {
-                    self.prune(directory, layer);
-                }
+                let directory = self.make(parent, layer, &entry.path)?;
+                self.prune(directory, layer);
                 Ok(())
             }
             Meaning::Entry => self.put(origin, entry),
@@ -187,7 +186,9 @@ impl Tree {
         if self.is_directory(found.node) {
             self.prune(found.node, layer);
         }
-        if found.layer < layer && self.nodes[found.node].children.is_empty() {
+        let node = &self.nodes[found.node];
+        let named = found.layer == layer && node.origin.is_some_and(|o| o.index.is_some());
+        if !named && node.children.is_empty() {
             self.nodes[directory].children.remove(name);
         }
     }
