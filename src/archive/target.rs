@@ -8,8 +8,9 @@
 //! `-`              standard output                    flush
 //! ```
 //! The file beside it has no name (open(2), `O_TMPFILE`) until it is whole, so that not even a
-//! killed process leaves anything; on file systems that know no such files it has the name that
-//! [`fsutil::atomic_replace`] would give it, and is removed after a failure.
+//! killed process leaves anything; on file systems that know no such files, and where no `/proc`
+//! is to link it by, it has the name that [`fsutil::atomic_replace`] would give it, and is removed
+//! after a failure.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -172,7 +173,9 @@ fn is_stream(metadata: &fs::Metadata) -> bool {
 fn begin(path: &Path) -> Result<Sink<'static>> {
     let mode = Mode::from_raw_mode(0o666);
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(parent(path), flags, mode) {
+    if Path::new("/proc/self/fd").exists()
+        && let Ok(file) = rustix::fs::open(parent(path), flags, mode)
+    {
         return Ok(Sink::Unnamed(File::from(file)));
     }
     // Whatever else is wrong, this will say.

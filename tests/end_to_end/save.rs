@@ -399,3 +399,132 @@ fn archives_of_a_loaded_archive_are_the_same_archives() {
         );
     }
 }
+
+/// A store with `multi`, an index of two images for two platforms, each with its own file.
+fn multi() -> Rstore {
+    let store = Rstore::new();
+    let mut members = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let context = Context::new(&format!("FROM scratch\nCOPY Dockerfile /{architecture}\n"));
+        let platform = format!("linux/{architecture}");
+        store.build(
+            context.path(),
+            &["-t", architecture, "--platform", &platform],
+        );
+        let digest = store.digest(&format!("{architecture}:latest"));
+        members.push(serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest,
+            "size": fs::metadata(store.blob(&digest)).unwrap().len(),
+            "platform": { "os": "linux", "architecture": architecture },
+        }));
+    }
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type, "manifests": members,
+    });
+    let bytes = serde_json::to_vec(&index).unwrap();
+    let digest = rstore::oci::Digest::of(&bytes);
+    fs::write(store.blob(&digest.to_string()), &bytes).unwrap();
+    // As another tool would name it.
+    let path = store.root().join("index.json");
+    let mut named: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let entry = serde_json::json!({
+        "mediaType": media_type, "digest": digest, "size": bytes.len(),
+        "annotations": { "org.opencontainers.image.ref.name": "multi:latest" },
+    });
+    named["manifests"].as_array_mut().unwrap().push(entry);
+    fs::write(&path, serde_json::to_vec(&named).unwrap()).unwrap();
+    store
+}
+
+#[test]
+fn an_image_of_several_platforms_leaves_whole_or_by_the_platform_that_is_asked_for() {
+    let store = multi();
+    let work = scratch();
+    let at = |name: &str| work.path().join(name);
+    save(
+        &store,
+        &at("oci.tar"),
+        &["--format", "oci-archive", "multi"],
+    );
+    let other = Rstore::new();
+    other.ok(["load".as_ref(), "-i".as_ref(), at("oci.tar").as_os_str()]);
+    assert_eq!(other.digest("multi:latest"), store.digest("multi:latest"));
+    assert_eq!(other.blobs().len(), 1 + 2 * 3, "an index, two images");
+
+    for architecture in ["amd64", "arm64"] {
+        let platform = format!("linux/{architecture}");
+        save(
+            &store,
+            &at("docker.tar"),
+            &["--platform", &platform, "multi"],
+        );
+        let other = load(&at("docker.tar"));
+        let single = format!("{architecture}:latest");
+        assert_eq!(other.id("multi:latest"), store.id(&single));
+        let output = at("rootfs.tar").display().to_string();
+        store.ok(["export", "--platform", &platform, "multi", "-o", &output]);
+        let mut archive = tar::Archive::new(fs::File::open(at("rootfs.tar")).unwrap());
+        let mut entries = archive.entries().unwrap();
+        let first = entries.next().unwrap().unwrap();
+        assert_eq!(first.path().unwrap(), Path::new(architecture));
+    }
+    store
+        .run([
+            "save",
+            "--platform",
+            "linux/s390x",
+            "-o",
+            "/dev/null",
+            "multi",
+        ])
+        .fails(1, &["linux/amd64, linux/arm64"]);
+    let oci = [
+        "save",
+        "--format",
+        "oci-archive",
+        "--platform",
+        "linux/arm64",
+        "-o",
+        "/dev/null",
+    ];
+    store
+        .run(oci.iter().chain(&["multi"]))
+        .fails(2, &["all platforms"]);
+}
+
+#[test]
+fn the_files_of_several_platforms_are_each_in_a_directory_of_their_own() {
+    use rstore::archive::{rootfs, target};
+    use rstore::store::{OpenMode, Store};
+    let store = multi();
+    let digest = store.digest("multi:latest").parse().unwrap();
+    let host = std::sync::Arc::new(rstore::cli::host::Machine::new());
+    let store = Store::open(store.root(), OpenMode::Existing, host).unwrap();
+    let images = rootfs::images(&store, &digest).unwrap();
+    assert_eq!(images.len(), 2);
+    let work = scratch();
+    let directory = work.path().join("rootfs");
+    let archive = work.path().join("rootfs.tar");
+    let to = target::Target::file(&archive, target::NEVER).unwrap();
+    rootfs::write_tar(&store, &images, to).unwrap();
+    let mut archive = tar::Archive::new(fs::File::open(&archive).unwrap());
+    let entries = archive.entries().unwrap();
+    let names: Vec<_> = entries
+        .map(|entry| entry.unwrap().path().unwrap().into_owned())
+        .collect();
+    let expected = [
+        "linux_amd64",
+        "linux_amd64/amd64",
+        "linux_arm64",
+        "linux_arm64/arm64",
+    ];
+    assert_eq!(names, expected.map(PathBuf::from));
+    if skip_without(&[Need::Root]) {
+        return;
+    }
+    rootfs::write_directory(&store, &images, &directory, target::NEVER).unwrap();
+    assert!(directory.join("linux_arm64/arm64").is_file());
+    assert!(directory.join("linux_amd64/amd64").is_file());
+}

@@ -62,7 +62,7 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         .map_err(|error| failed(error, context))
         .and_then(|image| {
             let stop = || cancel.is_cancelled();
-            outputs.write(&image, &store, &stop, context)?;
+            outputs.write(&image.digest, &store, &stop, context)?;
             Ok(image)
         });
     // What a failed build made stays in the cache: only the lease ends.

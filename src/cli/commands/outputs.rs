@@ -15,7 +15,7 @@ use crate::cli::args::output::{Annotation, Kind, Output, Scope};
 use crate::cli::{Context, Result, exit, output};
 use crate::fsutil::IoContext;
 use crate::layer::{Compression, Skipped};
-use crate::oci::{Platform, Reference, media};
+use crate::oci::{Digest, Platform, Reference, media};
 use crate::store::{Image, Store};
 
 /// What the arguments come to, held against each other.
@@ -106,15 +106,20 @@ impl Outputs {
         Ok(())
     }
 
-    /// Writes all of it for the image or index that was built.
-    pub fn write(&self, image: &Image, store: &Store, stop: Stop<'_>, context: &Context) -> Result {
+    /// Writes all of it for the manifest or index that was built.
+    pub fn write(
+        &self,
+        built: &Digest,
+        store: &Store,
+        stop: Stop<'_>,
+        context: &Context,
+    ) -> Result {
         for output in &self.outputs {
             let Some(dest) = &output.dest else { continue };
-            self.write_one(image, output, dest, store, stop, context)
+            self.write_one(built, output, dest, store, stop, context)
                 .with_context(|| {
-                    let id = image.id().short();
                     format!(
-                        "image {id} is in the store, but could not be written to {}",
+                        "the image is in the store, but could not be written to {}",
                         dest.display()
                     )
                 })?;
@@ -124,7 +129,7 @@ impl Outputs {
 
     fn write_one(
         &self,
-        image: &Image,
+        built: &Digest,
         output: &Output,
         dest: &Path,
         store: &Store,
@@ -133,7 +138,7 @@ impl Outputs {
     ) -> Result {
         let saved = || {
             [Saved {
-                digest: image.digest,
+                digest: *built,
                 names: match output.names.is_empty() {
                     true => self.names.clone(),
                     false => output.names.clone(),
@@ -145,12 +150,12 @@ impl Outputs {
             Kind::Store => {}
             Kind::Local => {
                 refuse_store(dest, store)?;
-                let images = rootfs::images(store, &image.digest)?;
+                let images = rootfs::images(store, built)?;
                 let skipped = rootfs::write_directory(store, &images, dest, stop)?;
                 tell_skipped(&skipped, dest, context);
             }
             Kind::Tar => {
-                let images = rootfs::images(store, &image.digest)?;
+                let images = rootfs::images(store, built)?;
                 rootfs::write_tar(store, &images, output::target(dest, stop)?)?;
             }
             Kind::Oci if !output.tar => {
