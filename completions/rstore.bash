@@ -25,6 +25,9 @@ _rstore() {
             rstore,df)
                 cmd="rstore__subcmd__df"
                 ;;
+            rstore,export)
+                cmd="rstore__subcmd__export"
+                ;;
             rstore,graph)
                 cmd="rstore__subcmd__graph"
                 ;;
@@ -64,6 +67,9 @@ _rstore() {
             rstore,rmi)
                 cmd="rstore__subcmd__rmi"
                 ;;
+            rstore,save)
+                cmd="rstore__subcmd__save"
+                ;;
             rstore,tag)
                 cmd="rstore__subcmd__tag"
                 ;;
@@ -87,6 +93,9 @@ _rstore() {
                 ;;
             rstore__subcmd__help,df)
                 cmd="rstore__subcmd__help__subcmd__df"
+                ;;
+            rstore__subcmd__help,export)
+                cmd="rstore__subcmd__help__subcmd__export"
                 ;;
             rstore__subcmd__help,graph)
                 cmd="rstore__subcmd__help__subcmd__graph"
@@ -127,6 +136,9 @@ _rstore() {
             rstore__subcmd__help,rmi)
                 cmd="rstore__subcmd__help__subcmd__rmi"
                 ;;
+            rstore__subcmd__help,save)
+                cmd="rstore__subcmd__help__subcmd__save"
+                ;;
             rstore__subcmd__help,tag)
                 cmd="rstore__subcmd__help__subcmd__tag"
                 ;;
@@ -149,7 +161,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -167,7 +179,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__build)
-            opts="-f -t -q -h --file --tag --target --build-arg --label --platform --no-cache --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
+            opts="-f -t -o -q -h --file --tag --target --build-arg --label --platform --no-cache --network --compression --output --squash --annotation --metadata-file --pull --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -210,6 +222,26 @@ _rstore() {
                     return 0
                     ;;
                 --compression)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --annotation)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metadata-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pull)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -308,6 +340,36 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rstore__subcmd__export)
+            opts="-o -h --output --platform --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rstore__subcmd__graph)
             opts="-h --format --images --layers --up --down --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -331,7 +393,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -373,6 +435,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__df)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__export)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -555,6 +631,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__rmi)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__save)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -961,6 +1051,40 @@ _rstore() {
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__save)
+            opts="-o -h --output --format --platform --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "docker-archive oci-archive oci" -- "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -31,6 +31,8 @@ complete -c rstore -n "__fish_rstore_needs_command" -s V -l version -d 'Print ve
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "build" -d 'Build an image from a Dockerfile'
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "import" -d 'Make an image of a root file system'
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "load" -d 'Take images in from an archive or a layout'
+complete -c rstore -n "__fish_rstore_needs_command" -f -a "save" -d 'Write images to an archive or a layout'
+complete -c rstore -n "__fish_rstore_needs_command" -f -a "export" -d 'Write the root file system of an image to a tar archive'
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "images" -d 'List images'
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "history" -d 'Show the steps that made an image'
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "inspect" -d 'Show all that is known of images, as JSON'
@@ -57,7 +59,11 @@ complete -c rstore -n "__fish_rstore_using_subcommand build" -l label -d 'A labe
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l platform -d 'The platform to build for [default: this machine\'s]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l network -d 'The network that RUN sees' -r -f -a "host\t'The machine\'s own'
 none\t'None but the loopback device'"
-complete -c rstore -n "__fish_rstore_using_subcommand build" -l compression -d 'How layers are compressed' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l compression -d 'How layers are compressed [default: gzip]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -s o -l output -d 'Also write the result: type=local|tar|oci|docker,dest=PATH; DIR is type=local, - is type=tar to stdout' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l annotation -d 'An annotation of the manifest; manifest-descriptor:KEY=VALUE is one in the index of an output' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l metadata-file -d 'Write what is known of the result to a file, as JSON' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l pull -d 'Not yet: there is no pull' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l jobs -d 'How many steps may run at the same time [default: one a processor]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l rm -d 'Remove a step\'s container; =false keeps that of a failed step' -r -f -a "true\t''
 false\t''"
@@ -73,6 +79,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand build" -l shm-size -d 'The
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l ulimit -d 'A resource limit during RUN' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l no-cache -d 'Run every step, whatever the cache has'
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l squash -d 'Make one layer of all that the build adds to its base'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l force-rm -d 'Remove a step\'s container even where it failed, --rm=false notwithstanding'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -s q -l quiet -d 'Print nothing but the image\'s ID'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l no-progress -d 'Show no progress, only results and what fails'
@@ -91,6 +98,19 @@ complete -c rstore -n "__fish_rstore_using_subcommand load" -l root -d 'The stor
 complete -c rstore -n "__fish_rstore_using_subcommand load" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand load" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand load" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rstore -n "__fish_rstore_using_subcommand save" -s o -l output -d 'The file, or the directory of --format oci; - is stdout [default: stdout]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand save" -l format -d 'What is written' -r -f -a "docker-archive\t'A tar archive as docker save writes it'
+oci-archive\t'A tar archive of an OCI image layout'
+oci\t'An OCI image layout directory, a new one or one that gets the images besides its own'"
+complete -c rstore -n "__fish_rstore_using_subcommand save" -l platform -d 'Which platform of an image docker-archive gets [default: this machine\'s]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand save" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand save" -l no-progress -d 'Show no progress, only results and what fails'
+complete -c rstore -n "__fish_rstore_using_subcommand save" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rstore -n "__fish_rstore_using_subcommand export" -s o -l output -d 'The file; - is stdout [default: stdout]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand export" -l platform -d 'Which platform of an image that has several [default: this machine\'s]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand export" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand export" -l no-progress -d 'Show no progress, only results and what fails'
+complete -c rstore -n "__fish_rstore_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand images" -l format -d 'table, json, jsonl, or a template such as \'{{.ID}} {{.Size}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand images" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand images" -s f -l filter -d 'Show only what matches' -r
@@ -214,24 +234,26 @@ complete -c rstore -n "__fish_rstore_using_subcommand version" -l format -d 'tab
 complete -c rstore -n "__fish_rstore_using_subcommand version" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand version" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand version" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "build" -d 'Build an image from a Dockerfile'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "import" -d 'Make an image of a root file system'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "load" -d 'Take images in from an archive or a layout'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "images" -d 'List images'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "history" -d 'Show the steps that made an image'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "inspect" -d 'Show all that is known of images, as JSON'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "graph" -d 'Show what descends from what'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "layers" -d 'List layers'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "why" -d 'Tell what keeps an image, a layer or a blob'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "df" -d 'Show what the disk is used for, and what a prune would give back'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "ps" -d 'List intermediate containers, running and left over'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "log" -d 'Show what builds, tags and prunes did'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "tag" -d 'Give an image another name'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "untag" -d 'Take names away, and nothing else'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "rmi" -d 'Remove images: their names, and what only they needed'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "pin" -d 'Keep an image without a name'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "unpin" -d 'No longer keep an image for its pin'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "prune" -d 'Remove what nothing needs'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "completions" -d 'Print a shell\'s completion script'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "version" -d 'Show the version'
-complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "build" -d 'Build an image from a Dockerfile'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "import" -d 'Make an image of a root file system'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "load" -d 'Take images in from an archive or a layout'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "save" -d 'Write images to an archive or a layout'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "export" -d 'Write the root file system of an image to a tar archive'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "images" -d 'List images'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "history" -d 'Show the steps that made an image'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "inspect" -d 'Show all that is known of images, as JSON'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "graph" -d 'Show what descends from what'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "layers" -d 'List layers'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "why" -d 'Tell what keeps an image, a layer or a blob'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "df" -d 'Show what the disk is used for, and what a prune would give back'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "ps" -d 'List intermediate containers, running and left over'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "log" -d 'Show what builds, tags and prunes did'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "tag" -d 'Give an image another name'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "untag" -d 'Take names away, and nothing else'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "rmi" -d 'Remove images: their names, and what only they needed'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "pin" -d 'Keep an image without a name'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "unpin" -d 'No longer keep an image for its pin'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "prune" -d 'Remove what nothing needs'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "version" -d 'Show the version'
+complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

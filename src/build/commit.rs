@@ -307,7 +307,7 @@ impl Committer<'_> {
 }
 
 /// The layers of an image as those of one that is made on it.
-fn layers_of(image: &Image) -> Vec<LayerBlob> {
+pub(super) fn layers_of(image: &Image) -> Vec<LayerBlob> {
     image
         .manifest
         .layers

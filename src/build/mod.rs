@@ -16,9 +16,11 @@
 //! | [`context`], [`tree`], [`copy`] | files: the context, other images, what COPY makes of them |
 //! | [`run`] | one process in an intermediate container |
 //! | [`commit`] | layers and intermediate images, beside the next step |
+//! | [`squash`], [`annotate`] | what the result is besides its steps |
 //! | [`solver`] | stages side by side, cache first |
 //! | [`event`] | what displays are told |
 
+pub mod annotate;
 pub mod commit;
 pub mod config;
 pub mod context;
@@ -32,6 +34,7 @@ pub mod plan;
 pub mod platform;
 pub mod run;
 pub mod solver;
+pub mod squash;
 pub mod tree;
 pub mod users;
 
@@ -113,6 +116,11 @@ pub fn build(
     let Some(image) = image else {
         return Err(nothing_built(&graph, input.name));
     };
+    let image = match options.squash {
+        true => squash::squash(lease, squash::base_of(&graph), image, options, cancel)?,
+        false => image,
+    };
+    let image = annotate::annotate(lease, image, &options.annotations)?;
     sink.event(Event::Committed { image: image.id() });
     if !options.tags.is_empty() {
         lease.tag(&options.tags, &image.digest)?;

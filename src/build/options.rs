@@ -15,6 +15,10 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// `--label`, in order: a last step of their own.
     pub labels: Vec<(String, String)>,
+    /// `--annotation`: of the result's manifest, by key.
+    pub annotations: BTreeMap<String, String>,
+    /// `--squash`: one layer over the base.
+    pub squash: bool,
     /// Tags for the result, in their stored form.
     pub tags: Vec<String>,
     /// The platform that is built for.

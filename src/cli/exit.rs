@@ -14,7 +14,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::{catalog, gc, store};
+use crate::{archive, catalog, gc, store};
 
 /// An error whose exit code is known where it arises.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +115,11 @@ pub fn code(error: &anyhow::Error) -> u8 {
             return failure.code();
         }
         if let Some(error) = cause.downcast_ref::<store::Error>()
+            && error.is_corruption()
+        {
+            return 4;
+        }
+        if let Some(archive::Error::Store(error)) = cause.downcast_ref::<archive::Error>()
             && error.is_corruption()
         {
             return 4;

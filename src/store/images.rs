@@ -82,18 +82,23 @@ impl Store {
     /// The digest that a name, an ID, a unique prefix of one (4 digits or more), or a digest
     /// means: that of a manifest or of an index.
     pub fn find(&self, name: &str) -> Result<Digest> {
+        Ok(self.find_named(name)?.0)
+    }
+
+    /// The same, and the tag by which it was found; `None`: by an ID or a digest.
+    pub fn find_named(&self, name: &str) -> Result<(Digest, Option<String>)> {
         // A name that is stored as it is written comes first, whatever its shape.
         if let Some((digest, _)) = self.catalog.read(|tx| tx.tag(name))? {
-            return Ok(digest);
+            return Ok((digest, Some(name.to_owned())));
         }
         let reference = name.parse::<Reference>();
         if let Ok(reference) = &reference
-            && let Some(digest) = self.find_reference(reference)?
+            && let Some(found) = self.find_reference(reference)?
         {
-            return Ok(digest);
+            return Ok(found);
         }
         if let Some(digest) = self.find_id(name)? {
-            return Ok(digest);
+            return Ok((digest, None));
         }
         if let (Err(error), false) = (&reference, name.starts_with("sha256:")) {
             return Err(error.clone().into());
@@ -104,14 +109,15 @@ impl Store {
         })
     }
 
-    fn find_reference(&self, reference: &Reference) -> Result<Option<Digest>> {
+    fn find_reference(&self, reference: &Reference) -> Result<Option<(Digest, Option<String>)>> {
         if let Some(digest) = &reference.digest {
             let row = self.catalog.read(|tx| tx.blob(digest))?;
-            return Ok(row.filter(BlobRow::is_usable).map(|row| row.digest));
+            let row = row.filter(BlobRow::is_usable);
+            return Ok(row.map(|row| (row.digest, None)));
         }
         for name in [reference.familiar(), reference.full()] {
             if let Some((digest, _)) = self.catalog.read(|tx| tx.tag(&name))? {
-                return Ok(Some(digest));
+                return Ok(Some((digest, Some(name))));
             }
         }
         Ok(None)
@@ -309,6 +315,23 @@ impl Lease<'_> {
             });
         }
         self.trusted_image(&image.digest)
+    }
+
+    /// Pins a document, and with it all that it reaches.
+    pub fn hold(&self, digest: &Digest) -> Result<()> {
+        let now = self.store().now();
+        let pinned = self.store().write(|tx| {
+            let Some(row) = tx.blob(digest)?.filter(BlobRow::is_usable) else {
+                return Ok(false);
+            };
+            tx.lease_blob(self.id(), row.id)?;
+            tx.touch_image(row.id, now)?;
+            Ok(true)
+        })?;
+        match pinned {
+            true => Ok(()),
+            false => Err(crate::layout::blobs::Error::Missing { digest: *digest }.into()),
+        }
     }
 
     /// Reads a pinned image, having made sure that all of it is there, and that what an unclean

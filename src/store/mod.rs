@@ -30,6 +30,7 @@ use crate::layout::{self, Layout};
 
 pub mod containers;
 pub mod images;
+pub mod layers;
 pub mod lease;
 pub mod publish;
 pub mod snapshots;
@@ -37,6 +38,7 @@ pub mod tags;
 
 pub use containers::Container;
 pub use images::Image;
+pub use layers::ImageLayers;
 pub use lease::Lease;
 pub use publish::{LayerBlob, NewImage};
 pub use snapshots::Lower;
@@ -74,6 +76,9 @@ pub enum Error {
         #[source]
         source: crate::layer::Error,
     },
+    /// What layers come to cannot be taken where it was to go.
+    #[error(transparent)]
+    Merge(#[from] crate::layer::Error),
     /// An overlay cannot be mounted.
     #[error(transparent)]
     Overlay(crate::snapshot::overlay::Error),
@@ -155,7 +160,7 @@ impl Error {
                 error.is_no_space()
             }
             Error::Catalog(error) => error.is_no_space(),
-            Error::Layer { source, .. } => source.is_no_space(),
+            Error::Layer { source, .. } | Error::Merge(source) => source.is_no_space(),
             _ => false,
         }
     }

@@ -4,7 +4,7 @@
 //! * [`context`]: a directory to build from
 //! * [`need`]: what a test cannot do without; it skips loudly, or fails in CI
 //! * [`tree`]: two directories compared, file by file
-//! * [`peers`]: skopeo, umoci, buildah
+//! * [`peers`]: skopeo, umoci, buildah, podman, docker
 //! * [`machine`]: processes, mounts, allocated bytes
 //! * [`user`]: an ordinary user, made for one test
 

@@ -123,6 +123,8 @@ fn options() -> Options {
     Options {
         target: None,
         build_args: BTreeMap::new(),
+        annotations: Default::default(),
+        squash: false,
         labels: Vec::new(),
         tags: Vec::new(),
         platform: platform.clone(),

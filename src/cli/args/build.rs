@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::output::{Annotation, Output};
 use super::values;
 use crate::cli::progress;
 use crate::executor::{Network, Resource};
@@ -23,7 +24,9 @@ use crate::oci::Platform;
 #[command(after_help = "\
 Examples:
   rstore build -t app .
-  rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .")]
+  rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .
+  rstore build --target binaries -o out .
+  rstore build -t app -o type=docker,dest=app.tar .")]
 pub struct BuildArgs {
     /// The directory that COPY and ADD copy from
     #[arg(value_name = "CONTEXT", value_parser = clap::builder::TypedValueParser::try_map(clap::builder::OsStringValueParser::new(), values::context))]
@@ -52,9 +55,30 @@ pub struct BuildArgs {
     /// The network that RUN sees
     #[arg(long, value_name = "MODE", default_value = "host")]
     pub network: NetworkMode,
-    /// How layers are compressed
-    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]", default_value = "gzip")]
-    pub compression: Compression,
+    /// How layers are compressed [default: gzip]
+    #[arg(long, value_name = "zstd|gzip|none[:LEVEL]")]
+    pub compression: Option<Compression>,
+    /// Also write the result: type=local|tar|oci|docker,dest=PATH; DIR is type=local, - is type=tar to stdout
+    ///
+    /// May be given many times. The store has the image whatever is written: under its --tag
+    /// names, and without any as cache that the next prune may take.
+    /// type=local puts the root file system into a directory, type=tar into an archive; type=oci
+    /// writes an OCI layout as an archive (tar=false: as a directory), type=docker what docker
+    /// load reads. The latter two take name=NAME, compression=, annotation.KEY=VALUE.
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub outputs: Vec<Output>,
+    /// Make one layer of all that the build adds to its base
+    #[arg(long)]
+    pub squash: bool,
+    /// An annotation of the manifest; manifest-descriptor:KEY=VALUE is one in the index of an output
+    #[arg(long = "annotation", value_name = "[PLACE:]KEY=VALUE")]
+    pub annotations: Vec<Annotation>,
+    /// Write what is known of the result to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Not yet: there is no pull
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = values::no_pull)]
+    pub pull: Option<bool>,
     /// How many steps may run at the same time [default: one a processor]
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,

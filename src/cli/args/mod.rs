@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub mod build;
+pub mod output;
 pub mod values;
 
 use super::commands;
@@ -54,6 +55,8 @@ pub enum Command {
     Build(Box<BuildArgs>),
     Import(commands::import::Args),
     Load(commands::load::Args),
+    Save(commands::save::Args),
+    Export(commands::export::Args),
     Images(commands::images::Args),
     History(commands::history::Args),
     Inspect(commands::inspect::Args),

@@ -56,6 +56,14 @@ pub fn build_arg(text: &str) -> Result<(String, Option<String>), String> {
     Ok((key.to_owned(), value))
 }
 
+/// `--pull`, as long as there is no pull.
+pub fn no_pull(text: &str) -> Result<bool, String> {
+    match text {
+        "false" => Ok(false),
+        _ => Err("this version cannot pull: `skopeo copy docker://NAME oci:STORE:NAME` or `rstore load` bring a newer base image".to_owned()),
+    }
+}
+
 /// An image name that can be a tag, as it is stored.
 pub fn tag(text: &str) -> Result<String, String> {
     Store::tag_name(text).map_err(|error| error.to_string())

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::outputs::{self, Outputs};
+use crate::archive::target;
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::context::native_platform;
@@ -15,12 +17,15 @@ use crate::cli::{Context, Result};
 use crate::executor::{Cancel, Native, Resource, signals};
 use crate::fsutil;
 use crate::gc;
+use crate::oci::Platform;
 
 /// No Dockerfile is larger; what is, is some other file.
 const LARGEST_DOCKERFILE: u64 = 8 << 20;
 
 /// Runs the command.
 pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
+    let platform = arguments.platform.clone().unwrap_or_else(native_platform);
+    let outputs = Outputs::new(arguments, &platform, context)?;
     is_directory(&arguments.context)?;
     let (name, text) = dockerfile(arguments)?;
     let path = arguments
@@ -49,16 +54,31 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         name: &name,
         context: &files,
     };
-    let options = options(arguments);
+    let options = options(arguments, platform, &outputs);
+    outputs::remove_stale(arguments)?;
     let built = build::build(&lease, input, &options, &Native, &cancel, &*display);
     display.finish();
+    let written = built
+        .map_err(|error| failed(error, context))
+        .and_then(|image| {
+            let stop = || cancel.is_cancelled();
+            outputs.write(&image.digest, &store, &stop, context)?;
+            Ok(image)
+        });
     // What a failed build made stays in the cache: only the lease ends.
     let ended = lease.end();
-    let image = built.map_err(|error| failed(error, context))?;
+    let image = match written {
+        Err(_) if cancel.is_cancelled() && signals::received().is_some() => {
+            return Err(interrupted());
+        }
+        written => written?,
+    };
     ended?;
+    if let Some(file) = &arguments.metadata_file {
+        target::write_file(file, &outputs.metadata(&image))?;
+    }
     if let Some(file) = &arguments.iidfile {
-        fs::write(file, image.id().to_string())
-            .with_context(|| format!("write {}", file.display()))?;
+        target::write_file(file, image.id().to_string().as_bytes())?;
     }
     Ok(())
 }
@@ -149,8 +169,7 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(arguments: &BuildArgs) -> Options {
-    let native = native_platform();
+fn options(arguments: &BuildArgs, platform: Platform, outputs: &Outputs) -> Options {
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();
     if !ulimits
@@ -163,12 +182,14 @@ fn options(arguments: &BuildArgs) -> Options {
         target: arguments.target.clone(),
         build_args: arguments.build_arguments().into_iter().collect(),
         labels: arguments.labels.clone(),
-        tags: arguments.tags.clone(),
-        platform: arguments.platform.clone().unwrap_or_else(|| native.clone()),
-        build_platform: native,
+        annotations: outputs.annotations.clone(),
+        squash: arguments.squash,
+        tags: outputs.tags.clone(),
+        platform,
+        build_platform: native_platform(),
         no_cache: arguments.no_cache,
         network: arguments.network.into(),
-        compression: arguments.compression,
+        compression: outputs.compression,
         jobs: arguments.jobs().get(),
         keep_failed: arguments.keeps_failed_container(),
         timestamp: arguments.timestamp,
@@ -184,10 +205,14 @@ fn options(arguments: &BuildArgs) -> Options {
     }
 }
 
+fn interrupted() -> anyhow::Error {
+    Failure::Interrupted(signals::received().unwrap_or(libc::SIGINT)).into()
+}
+
 /// The error as the program tells it, with the exit code that belongs to it.
 fn failed(error: build::Error, context: &Context) -> anyhow::Error {
     if error.is_interrupted() {
-        return Failure::Interrupted(signals::received().unwrap_or(libc::SIGINT)).into();
+        return interrupted();
     }
     let mut message = error.to_string();
     if error.is_no_space() {
