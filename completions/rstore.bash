@@ -167,7 +167,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__build)
-            opts="-f -t -q -h --file --tag --target --build-arg --label --platform --no-cache --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
+            opts="-f -t -q -h --file --tag --target --build-arg --label --platform --no-cache --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --secret --ssh --allow --ulimit --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -238,6 +238,18 @@ _rstore() {
                     return 0
                     ;;
                 --shm-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --secret)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ssh)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -899,12 +911,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__prune)
-            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
+            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --until --filter --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -11,6 +11,7 @@ mod cache;
 mod debian;
 mod kill9;
 mod lifecycle;
+mod mounts;
 mod multistage;
 mod peers;
 mod prune_beside_builds;

@@ -137,6 +137,9 @@ fn options() -> Options {
         resolv_conf: Vec::new(),
         shm_size: 64 << 20,
         ulimits: Vec::new(),
+        secrets: BTreeMap::new(),
+        ssh: BTreeMap::new(),
+        allow: Default::default(),
     }
 }
 

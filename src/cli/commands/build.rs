@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::BuildArgs;
+use crate::cli::args::secrets;
 use crate::cli::context::native_platform;
 use crate::cli::exit::Failure;
 use crate::cli::progress::{self, Kind, Quoted, Settings};
@@ -27,6 +28,7 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         .file
         .clone()
         .unwrap_or_else(|| arguments.context.join("Dockerfile"));
+    let options = options(arguments)?;
     let store = context.open_or_create()?;
     let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
@@ -49,7 +51,6 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         name: &name,
         context: &files,
     };
-    let options = options(arguments);
     let built = build::build(&lease, input, &options, &Native, &cancel, &*display);
     display.finish();
     // What a failed build made stays in the cache: only the lease ends.
@@ -149,7 +150,7 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(arguments: &BuildArgs) -> Options {
+fn options(arguments: &BuildArgs) -> Result<Options> {
     let native = native_platform();
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();
@@ -159,7 +160,7 @@ fn options(arguments: &BuildArgs) -> Options {
     {
         ulimits.push(open_files);
     }
-    Options {
+    Ok(Options {
         target: arguments.target.clone(),
         build_args: arguments.build_arguments().into_iter().collect(),
         labels: arguments.labels.clone(),
@@ -181,7 +182,10 @@ fn options(arguments: &BuildArgs) -> Options {
         resolv_conf: fs::read("/etc/resolv.conf").unwrap_or_default(),
         shm_size: arguments.shm_size,
         ulimits,
-    }
+        secrets: secrets::read(&arguments.secrets)?,
+        ssh: secrets::sockets(&arguments.ssh)?,
+        allow: arguments.allow.iter().copied().collect(),
+    })
 }
 
 /// The error as the program tells it, with the exit code that belongs to it.

@@ -1,0 +1,175 @@
+//! A view of a directory of this machine, without what is ignored.
+//!
+//! ```text
+//! nothing is ignored, read-only      the directory itself
+//! something is ignored               overlay:  whiteouts, made here   ← topmost
+//!                                              the directory
+//! writable                           overlay:  upper, with the whiteouts in it
+//!                                              the directory
+//! the store lies in the directory    a copy, since overlayfs wants no layer inside of another
+//! ```
+//! Else nothing is copied, whatever the size of the context: a view costs a whiteout for each name that
+//! is ignored, and no more for all that is below such a name. So files have the owners that they
+//! have on this machine, where COPY would make them root's, and what changes in the context while
+//! the step runs may show.
+//!
+//! What is shown is decided by the same walk as the cache key: a name that it did not find is
+//! hidden, even if it came since.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use hashbrown::HashSet;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+
+use crate::build::error::StepError;
+use crate::build::tree::{Found, Matched, Tree, descriptor_path};
+use crate::executor::Source;
+use crate::fsutil::{self, IoContext};
+use crate::snapshot::overlay;
+
+use super::tree;
+
+/// What is to be shown.
+pub struct View<'a> {
+    /// The tree that it is in.
+    pub tree: &'a Tree<'a>,
+    /// The file or directory.
+    pub source: &'a Matched,
+    /// All of it that is not ignored.
+    pub files: &'a [Found],
+    /// How overlays are mounted.
+    pub options: overlay::Options,
+}
+
+impl View<'_> {
+    /// Makes the view; what it needs on the disk is below `scratch`.
+    pub fn mount(&self, read_only: bool, scratch: &Path) -> Result<Source, StepError> {
+        let itself = || -> Result<Source, StepError> {
+            let handle = self.source.handle.try_clone();
+            Ok(Source::Fd(handle.at("duplicate", &self.source.path)?))
+        };
+        if !self.source.metadata.is_dir() {
+            return match read_only {
+                true => itself(),
+                false => self.file(scratch),
+            };
+        }
+        if self.holds(scratch)? {
+            let copy = scratch.join("copy");
+            fsutil::create_dir_all(&copy)?;
+            let from = descriptor_path(&self.source.handle);
+            tree::copy(&from, &copy, &tree::Keep::OfContext(self.files))?;
+            return Ok(Source::Path(copy));
+        }
+        let hidden = self.hidden()?;
+        if read_only && hidden.is_empty() {
+            return itself();
+        }
+        let (top, work) = (scratch.join("upper"), scratch.join("work"));
+        fsutil::create_dir_all(&top)?;
+        self.hide(&hidden, &top)?;
+        let directory = descriptor_path(&self.source.handle);
+        let mounted = if read_only {
+            let options = overlay::Options {
+                volatile: false,
+                ..self.options
+            };
+            overlay::mount(&[top.as_path(), &directory], None, options)
+        } else {
+            fsutil::create_dir_all(&work)?;
+            overlay::mount(&[&directory], Some((&top, &work)), self.options)
+        };
+        Ok(Source::Tree {
+            tree: mounted.map_err(crate::store::Error::Overlay)?,
+            path: PathBuf::from("/"),
+        })
+    }
+
+    /// Whether `path`, of which the last parts may be missing, lies in the directory that is shown.
+    fn holds(&self, path: &Path) -> Result<bool, StepError> {
+        let shown = (self.source.metadata.dev(), self.source.metadata.ino());
+        for ancestor in path.ancestors() {
+            match fs::metadata(ancestor) {
+                Ok(metadata) if (metadata.dev(), metadata.ino()) == shown => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(fsutil::Error::new("stat", ancestor, error).into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// A file that may be written to is a copy.
+    fn file(&self, scratch: &Path) -> Result<Source, StepError> {
+        fsutil::create_dir_all(scratch)?;
+        let copy = scratch.join("file");
+        let from = descriptor_path(&self.source.handle);
+        tree::copy_file(&from, &copy, &self.source.metadata)?;
+        Ok(Source::Path(copy))
+    }
+
+    /// The names that are not to be seen, below the source.
+    fn hidden(&self) -> Result<Vec<PathBuf>, StepError> {
+        if self.tree.ignore.is_none_or(|ignore| ignore.is_empty()) && self.tree.hidden.is_none() {
+            return Ok(Vec::new());
+        }
+        let seen: HashSet<&Path> = self.files.iter().map(|f| f.relative.as_path()).collect();
+        let mut hidden = Vec::new();
+        for directory in self.files.iter().filter(|file| file.metadata.is_dir()) {
+            let path = &directory.open_path;
+            for entry in fs::read_dir(path).at("read", path)? {
+                let name = directory.relative.join(entry.at("read", path)?.file_name());
+                if !seen.contains(name.as_path()) {
+                    hidden.push(name);
+                }
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// Makes the whiteouts of `hidden` in `top`, in directories that look like the source's: the
+    /// topmost of merged directories is the one whose attributes show.
+    fn hide(&self, hidden: &[PathBuf], top: &Path) -> Result<(), StepError> {
+        let mut leading: HashSet<&Path> = HashSet::new();
+        for name in hidden {
+            let parent = name.parent().unwrap_or(Path::new(""));
+            if leading.insert(parent) {
+                leading.extend(parent.ancestors().skip(1));
+            }
+            let parent = top.join(parent);
+            fs::create_dir_all(&parent).at("create directory", &parent)?;
+            let path = top.join(name);
+            rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), 0)
+                .at("create a whiteout", &path)?;
+        }
+        leading.insert(Path::new(""));
+        let mut leading: Vec<&Path> = leading.into_iter().collect();
+        leading.sort_unstable_by(|one, other| other.cmp(one));
+        let source = descriptor_path(&self.source.handle);
+        for name in leading {
+            let from = source.join(name);
+            let metadata = fs::metadata(&from).at("stat", &from)?;
+            look_like(&metadata, &top.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives a directory the owner, mode and times of another.
+fn look_like(metadata: &Metadata, path: &Path) -> Result<(), StepError> {
+    // Owners that this user namespace does not know cannot be given; they would show as nobody's.
+    let _ = std::os::unix::fs::chown(path, Some(metadata.uid()), Some(metadata.gid()));
+    let mode = fs::Permissions::from_mode(metadata.mode() & 0o7777);
+    fs::set_permissions(path, mode).at("chmod", path)?;
+    let time = |seconds, nanoseconds| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    let times = Timestamps {
+        last_access: time(metadata.atime(), metadata.atime_nsec() as _),
+        last_modification: time(metadata.mtime(), metadata.mtime_nsec() as _),
+    };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).at("set times of", path)?)
+}
