@@ -56,6 +56,7 @@ impl View<'_> {
                 false => self.file(scratch),
             };
         }
+        fsutil::create_dir_all(scratch)?;
         if self.holds(scratch)? {
             let copy = scratch.join("copy");
             fsutil::create_dir_all(&copy)?;
@@ -87,18 +88,22 @@ impl View<'_> {
         })
     }
 
-    /// Whether `path`, of which the last parts may be missing, lies in the directory that is shown.
+    /// Whether `path` lies in the directory that is shown.
     fn holds(&self, path: &Path) -> Result<bool, StepError> {
-        let shown = (self.source.metadata.dev(), self.source.metadata.ino());
-        for ancestor in path.ancestors() {
-            match fs::metadata(ancestor) {
-                Ok(metadata) if (metadata.dev(), metadata.ino()) == shown => return Ok(true),
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(fsutil::Error::new("stat", ancestor, error).into()),
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let shown = identity(self.source.metadata.clone());
+        let mut at = path.to_path_buf();
+        let mut last = None;
+        loop {
+            let found = identity(fs::metadata(&at).at("stat", &at)?);
+            if found == shown || last == Some(found) {
+                return Ok(found == shown);
             }
+            // By its parent and not by its name, which may be relative or lead through links. That
+            // of the root is the root.
+            last = Some(found);
+            at.push("..");
         }
-        Ok(false)
     }
 
     /// A file that may be written to is a copy.

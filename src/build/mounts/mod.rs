@@ -48,7 +48,7 @@ pub enum Shown<'a> {
     /// A path of an image.
     Image {
         /// The image, or that of a stage.
-        image: Image,
+        image: Box<Image>,
         /// The path, absolute.
         path: String,
     },

@@ -97,7 +97,7 @@ impl<'a> StageThread<'_, 'a, '_> {
             if image.manifest.layers.is_empty() {
                 return Ok((Shown::Nothing, content));
             }
-            let path = path.to_owned();
+            let (image, path) = (Box::new(image), path.to_owned());
             return Ok((Shown::Image { image, path }, content));
         }
         if path == "/" && self.tree(files, None)?.is_none() {
