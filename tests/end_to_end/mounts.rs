@@ -84,6 +84,51 @@ fn a_context_that_holds_the_store_does_not_show_it() {
 }
 
 #[test]
+fn a_context_of_some_user_is_roots_in_the_step() {
+    let store = Rstore::with_base();
+    let look = |flags: &str| {
+        format!(
+            "RUN --mount=target=/c{flags} stat -c '%u:%g %a' /c /c/sub /c/sub/in /c/link | uniq\n"
+        )
+    };
+    let dockerfile = format!(
+        "FROM base\n{}{}RUN --mount=source=sub,target=/c stat -c '%u:%g %a' /c/in\n\
+         RUN --mount=source=sub/in,target=/in stat -c '%u:%g %a' /in\n",
+        look(""),
+        look(",rw")
+    );
+    let context = Context::new(&dockerfile);
+    context.file("sub/in", "inside");
+    context.mode("sub", 0o644);
+    context.mode("sub/in", 0o644);
+    context.mode("", 0o644);
+    context.file("sub/no", "ignored");
+    context.file(".dockerignore", "sub/no\n");
+    std::os::unix::fs::symlink("sub/in", context.path().join("link")).expect("a link");
+    let owned_by = |owner: u32| {
+        for entry in walkdir::WalkDir::new(context.path()) {
+            let path = entry.expect("a context").into_path();
+            std::os::unix::fs::lchown(path, Some(owner), Some(owner)).expect("root may chown");
+        }
+    };
+    let root = rustix::process::geteuid().is_root();
+    for owner in if root { vec![0, 4321] } else { vec![] } {
+        owned_by(owner);
+        // A file system that cannot map owners shows them as they are.
+        let kind = rustix::fs::statfs(context.path())
+            .expect("a file system")
+            .f_type;
+        if owner != 0 && kind == 0x794c_7630 {
+            continue;
+        }
+        let told = store.build(context.path(), &["--no-cache"]).stderr;
+        assert!(!told.contains("4321"), "{told}");
+        assert!(!told.contains("65534"), "{told}");
+        assert!(told.contains("0:0 644\n"), "{told}");
+    }
+}
+
+#[test]
 fn what_is_written_to_a_writable_bind_is_thrown_away() {
     let store = Rstore::with_base();
     let context = Context::new(

@@ -8,15 +8,20 @@
 //!                                              the directory
 //! the store lies in the directory    a copy, since overlayfs wants no layer inside of another
 //! ```
-//! Else nothing is copied, whatever the size of the context: a view costs a whiteout for each name that
-//! is ignored, and no more for all that is below such a name. So files have the owners that they
-//! have on this machine, where COPY would make them root's, and what changes in the context while
-//! the step runs may show.
+//! Else nothing is copied, whatever the size of the context: a view costs a whiteout for each name
+//! that is ignored, and no more for all that is below such a name. What changes in the context
+//! while the step runs may show.
+//!
+//! **Owners.** In an image's eyes a context is root's, as COPY and BuildKit have it. Without root
+//! it is so by itself. For root, what is all one user's is shown by an ID-mapped mount; what
+//! belongs to several, or lies on a file system that cannot do that, is shown with the owners that
+//! it has. A single file is copied if it is not root's.
 //!
 //! What is shown is decided by the same walk as the cache key: a name that it did not find is
 //! hidden, even if it came since.
 
 use std::fs::{self, Metadata};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +30,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 
 use crate::build::error::StepError;
 use crate::build::tree::{Found, Matched, Tree, descriptor_path};
-use crate::executor::Source;
+use crate::executor::{Source, as_roots};
 use crate::fsutil::{self, IoContext};
 use crate::snapshot::overlay;
 
@@ -41,22 +46,20 @@ pub struct View<'a> {
     pub files: &'a [Found],
     /// How overlays are mounted.
     pub options: overlay::Options,
+    /// Whether this is root of the machine, to whom files show the owners that they have.
+    pub is_host: bool,
 }
 
 impl View<'_> {
     /// Makes the view; what it needs on the disk is below `scratch`.
     pub fn mount(&self, read_only: bool, scratch: &Path) -> Result<Source, StepError> {
-        let itself = || -> Result<Source, StepError> {
-            let handle = self.source.handle.try_clone();
-            Ok(Source::Fd(handle.at("duplicate", &self.source.path)?))
-        };
+        fsutil::create_dir_all(scratch)?;
         if !self.source.metadata.is_dir() {
-            return match read_only {
-                true => itself(),
+            return match read_only && self.owner() == Some((0, 0)) {
+                true => Ok(Source::Fd(self.handle()?)),
                 false => self.file(scratch),
             };
         }
-        fsutil::create_dir_all(scratch)?;
         if self.holds(scratch)? {
             let copy = scratch.join("copy");
             fsutil::create_dir_all(&copy)?;
@@ -65,13 +68,58 @@ impl View<'_> {
             return Ok(Source::Path(copy));
         }
         let hidden = self.hidden()?;
+        if let Some(owner) = self.foreign_owner()
+            && let Ok(mapped) = as_roots(&self.source.handle, owner)
+        {
+            match self.view(&mapped, &hidden, read_only, true, scratch) {
+                // Before Linux 6.15 overlayfs takes no detached mount for a layer.
+                Err(_) => fsutil::remove_tree(scratch)?,
+                Ok(None) => return Ok(whole(mapped)),
+                Ok(Some(view)) => return Ok(whole(view)),
+            }
+            fsutil::create_dir_all(scratch)?;
+        }
+        match self.view(&self.source.handle, &hidden, read_only, false, scratch)? {
+            None => Ok(Source::Fd(self.handle()?)),
+            Some(view) => Ok(whole(view)),
+        }
+    }
+
+    fn handle(&self) -> Result<OwnedFd, StepError> {
+        let handle = self.source.handle.try_clone();
+        Ok(handle.at("duplicate", &self.source.path)?)
+    }
+
+    /// The owner of all that is shown, where that is one and the same.
+    fn owner(&self) -> Option<(u32, u32)> {
+        let owner = |file: &Found| (file.metadata.uid(), file.metadata.gid());
+        let first = owner(self.files.first()?);
+        let same = self.files.iter().all(|file| owner(file) == first);
+        same.then_some(first)
+    }
+
+    /// The owner that is to be shown as root.
+    fn foreign_owner(&self) -> Option<(u32, u32)> {
+        self.owner()
+            .filter(|owner| self.is_host && *owner != (0, 0))
+    }
+
+    /// An overlay over `directory`, where one is needed.
+    fn view(
+        &self,
+        directory: &OwnedFd,
+        hidden: &[PathBuf],
+        read_only: bool,
+        roots: bool,
+        scratch: &Path,
+    ) -> Result<Option<OwnedFd>, StepError> {
         if read_only && hidden.is_empty() {
-            return itself();
+            return Ok(None);
         }
         let (top, work) = (scratch.join("upper"), scratch.join("work"));
         fsutil::create_dir_all(&top)?;
-        self.hide(&hidden, &top)?;
-        let directory = descriptor_path(&self.source.handle);
+        self.hide(hidden, roots, &top)?;
+        let directory = descriptor_path(directory);
         let mounted = if read_only {
             let options = overlay::Options {
                 volatile: false,
@@ -82,10 +130,7 @@ impl View<'_> {
             fsutil::create_dir_all(&work)?;
             overlay::mount(&[&directory], Some((&top, &work)), self.options)
         };
-        Ok(Source::Tree {
-            tree: mounted.map_err(crate::store::Error::Overlay)?,
-            path: PathBuf::from("/"),
-        })
+        Ok(Some(mounted.map_err(crate::store::Error::Overlay)?))
     }
 
     /// Whether `path` lies in the directory that is shown.
@@ -106,9 +151,8 @@ impl View<'_> {
         }
     }
 
-    /// A file that may be written to is a copy.
+    /// A copy of a file, root's.
     fn file(&self, scratch: &Path) -> Result<Source, StepError> {
-        fsutil::create_dir_all(scratch)?;
         let copy = scratch.join("file");
         let from = descriptor_path(&self.source.handle);
         tree::copy_file(&from, &copy, &self.source.metadata)?;
@@ -136,7 +180,7 @@ impl View<'_> {
 
     /// Makes the whiteouts of `hidden` in `top`, in directories that look like the source's: the
     /// topmost of merged directories is the one whose attributes show.
-    fn hide(&self, hidden: &[PathBuf], top: &Path) -> Result<(), StepError> {
+    fn hide(&self, hidden: &[PathBuf], roots: bool, top: &Path) -> Result<(), StepError> {
         let mut leading: HashSet<&Path> = HashSet::new();
         for name in hidden {
             let parent = name.parent().unwrap_or(Path::new(""));
@@ -156,16 +200,28 @@ impl View<'_> {
         for name in leading {
             let from = source.join(name);
             let metadata = fs::metadata(&from).at("stat", &from)?;
-            look_like(&metadata, &top.join(name))?;
+            let owner = match roots {
+                true => (0, 0),
+                false => (metadata.uid(), metadata.gid()),
+            };
+            look_like(&metadata, owner, &top.join(name))?;
         }
         Ok(())
     }
 }
 
-/// Gives a directory the owner, mode and times of another.
-fn look_like(metadata: &Metadata, path: &Path) -> Result<(), StepError> {
+/// All of a detached mount.
+fn whole(tree: OwnedFd) -> Source {
+    Source::Tree {
+        tree,
+        path: PathBuf::from("/"),
+    }
+}
+
+/// Gives a directory an owner, and the mode and times of another.
+fn look_like(metadata: &Metadata, owner: (u32, u32), path: &Path) -> Result<(), StepError> {
     // Owners that this user namespace does not know cannot be given; they would show as nobody's.
-    let _ = std::os::unix::fs::chown(path, Some(metadata.uid()), Some(metadata.gid()));
+    let _ = std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1));
     let mode = fs::Permissions::from_mode(metadata.mode() & 0o7777);
     fs::set_permissions(path, mode).at("chmod", path)?;
     let time = |seconds, nanoseconds| Timespec {

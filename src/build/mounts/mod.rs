@@ -264,6 +264,7 @@ fn bound(
                 source,
                 files,
                 options: around.lease.store().overlay_options(),
+                is_host: around.lease.store().host().owners() == "host",
             };
             view.mount(read_only, &scratch.0)
         }

@@ -90,10 +90,10 @@ pub fn copy(from: &Path, to: &Path, keep: &Keep) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Copies one file, with its mode, owner and times.
+/// Copies one file, with its mode and times; it becomes root's.
 pub fn copy_file(from: &Path, to: &Path, metadata: &Metadata) -> Result<(), StepError> {
     fs::copy(from, to).at("copy", from)?;
-    attributes(from, to, metadata, true)
+    attributes(from, to, metadata, false)
 }
 
 fn attributes(from: &Path, to: &Path, metadata: &Metadata, owned: bool) -> Result<(), StepError> {
