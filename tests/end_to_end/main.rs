@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod cache;
+mod cache_mounts;
 mod debian;
 mod kill9;
 mod lifecycle;
@@ -16,4 +17,5 @@ mod multistage;
 mod peers;
 mod prune_beside_builds;
 mod rootless;
+mod secrets;
 mod steps;

@@ -247,3 +247,80 @@ pub fn shown_path(files: &FilesOperation) -> &str {
         _ => "/",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::{Kind, parse_instruction};
+
+    fn lowered(mount: &str) -> MountOperation {
+        let instruction = parse_instruction(&format!("RUN --mount={mount} true"), 1).unwrap();
+        let Kind::Run(run) = &instruction.kind else {
+            panic!("not a RUN");
+        };
+        let mount = &run.mounts[0];
+        let MountKind::Secret {
+            id,
+            env,
+            required,
+            owner,
+        } = &mount.kind
+        else {
+            panic!("not a secret");
+        };
+        secret(mount, id.as_deref(), env.as_deref(), *required, owner)
+    }
+
+    #[test]
+    fn a_secret_is_named_by_its_id_or_source_or_the_end_of_its_target() {
+        for (text, expected) in [
+            ("id=a", ("a", Some("/run/secrets/a"), None)),
+            ("id=a/b", ("a/b", Some("/run/secrets/b"), None)),
+            ("source=a", ("a", Some("/run/secrets/a"), None)),
+            (
+                "target=/etc/key.pem",
+                ("key.pem", Some("/etc/key.pem"), None),
+            ),
+            ("id=a,target=x", ("a", Some("/x"), None)),
+            ("id=a,env=E", ("a", None, Some("E"))),
+            ("id=a,env=", ("a", None, Some("a"))),
+            ("id=a,env=E,target=/t", ("a", Some("/t"), Some("E"))),
+        ] {
+            let MountOperation::Secret {
+                id,
+                target,
+                variable,
+                ..
+            } = lowered(&format!("type=secret,{text}"))
+            else {
+                panic!("not a secret");
+            };
+            let found = (id.as_str(), target.as_deref(), variable.as_deref());
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secrets_file_is_roots_to_read_unless_told_otherwise() {
+        let of = |text: &str| match lowered(&format!("type=secret,id=a{text}")) {
+            MountOperation::Secret { owner, mode, .. } => (owner, mode),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(""), ((0, 0), 0o400));
+        assert_eq!(of(",uid=1,gid=2,mode=0440"), ((1, 2), 0o440));
+    }
+
+    #[test]
+    fn a_caches_id_is_its_target_as_go_cleans_it() {
+        for (target, id) in [
+            ("/root/.cache/", "/root/.cache"),
+            ("/a/../b//c", "/b/c"),
+            ("cache/x/", "cache/x"),
+            ("./x", "x"),
+            ("", "."),
+            (".", "."),
+        ] {
+            assert_eq!(cache_id(target), id, "{target:?}");
+        }
+    }
+}

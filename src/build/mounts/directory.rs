@@ -10,7 +10,8 @@
 //! ```
 //! Else nothing is copied, whatever the size of the context: a view costs a whiteout for each name
 //! that is ignored, and no more for all that is below such a name. What changes in the context
-//! while the step runs may show.
+//! while the step runs may show. File systems that are mounted below the directory show only where
+//! it is shown itself.
 //!
 //! **Owners.** In an image's eyes a context is root's, as COPY and BuildKit have it. Without root
 //! it is so by itself. For root, what is all one user's is shown by an ID-mapped mount; what
