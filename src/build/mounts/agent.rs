@@ -47,7 +47,8 @@ pub struct Agent {
 struct Shared {
     agent: PathBuf,
     stop: AtomicBool,
-    open: Mutex<HashMap<u64, (UnixStream, UnixStream)>>,
+    /// By the number of the connection: the step's side, and the agent's once there is one.
+    open: Mutex<HashMap<u64, Vec<UnixStream>>>,
 }
 
 const NAME: &str = "agent";
@@ -97,9 +98,8 @@ impl Drop for Agent {
         self.shared.stop.store(true, Ordering::SeqCst);
         // Wakes the listener, which looks at `stop` after each connection.
         let woken = UnixStream::connect(descriptor_path(&self.directory).join(NAME));
-        for (client, agent) in self.shared.open().values() {
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = agent.shutdown(Shutdown::Both);
+        for stream in self.shared.open().values().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
         }
         if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
             let _ = thread.join();
@@ -108,7 +108,7 @@ impl Drop for Agent {
 }
 
 impl Shared {
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, (UnixStream, UnixStream)>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Vec<UnixStream>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,18 +127,28 @@ fn serve(listener: &UnixListener, shared: &Arc<Shared>) {
 }
 
 fn connect(client: UnixStream, number: u64, shared: &Arc<Shared>) -> io::Result<()> {
-    let agent = UnixStream::connect(&shared.agent)?;
     {
         let mut open = shared.open();
-        if open.len() >= MOST || shared.stop.load(Ordering::SeqCst) {
+        if open.len() >= MOST {
             return Ok(());
         }
-        open.insert(number, (client.try_clone()?, agent.try_clone()?));
+        open.insert(number, vec![client.try_clone()?]);
     }
     let shared = Arc::clone(shared);
+    // The agent is asked from here: one that hangs holds up this connection and no other.
     std::thread::spawn(move || {
+        let served = UnixStream::connect(&shared.agent).and_then(|agent| {
+            {
+                let mut open = shared.open();
+                if let Some(streams) = open.get_mut(&number) {
+                    streams.push(agent.try_clone()?);
+                }
+            }
+            // Who ends it all looks after this, or before, when the client is shut already.
+            relay(&client, &agent)
+        });
         // However it ends, both sides are closed.
-        let _ = relay(&client, &agent);
+        drop(served);
         shared.open().remove(&number);
     });
     Ok(())
