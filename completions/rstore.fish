@@ -76,6 +76,9 @@ quiet\t'Nothing but the image\'s ID'"
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l timestamp -d 'The time, in seconds since the epoch, that the image and its files say they were made at' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l add-host -d 'A line for /etc/hosts during RUN' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l shm-size -d 'The size of /dev/shm during RUN' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l secret -d 'A secret for RUN --mount=type=secret: a file, or a variable of the environment' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh [default of SOCKET: $SSH_AUTH_SOCK]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l allow -d 'What the file may ask for although it is not safe: security.insecure, network.host' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l ulimit -d 'A resource limit during RUN' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l no-cache -d 'Run every step, whatever the cache has'
@@ -171,7 +174,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand df" -l format -d 'table, j
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand df" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
-complete -c rstore -n "__fish_rstore_using_subcommand df" -s v -l verbose -d 'Also each image with its own and its shared bytes'
+complete -c rstore -n "__fish_rstore_using_subcommand df" -s v -l verbose -d 'Also each image with its own and its shared bytes, and each cache mount'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l no-trunc -d 'Print IDs, digests and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l bytes -d 'Print sizes in bytes'
@@ -212,6 +215,8 @@ complete -c rstore -n "__fish_rstore_using_subcommand pin" -s h -l help -d 'Prin
 complete -c rstore -n "__fish_rstore_using_subcommand unpin" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand unpin" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand unpin" -s h -l help -d 'Print help'
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l until -d 'Spare what was used within AGE, or since a time' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l filter -d 'Of the cache mounts take only those of this ID: id=/root/.cache' -r
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l format -d 'table or json' -r
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l dangling -d 'Dangling images, what only they reached, unreferenced layers, debris [default]'

@@ -41,6 +41,8 @@ pub enum Work<'g> {
         path: PathBuf,
         /// What it lies on, the lowest first.
         lowers: Vec<Lower>,
+        /// The digest of what its mounts showed.
+        content: Option<Digest>,
     },
     /// It copies files.
     Files {
@@ -114,7 +116,7 @@ impl Committer<'_> {
         }
         let layer = match &job.work {
             Work::Metadata => None,
-            Work::Upper { path, lowers } => self.upper(job.step, path, lowers)?,
+            Work::Upper { path, lowers, .. } => self.upper(job.step, path, lowers)?,
             Work::Files {
                 operation,
                 selection,
@@ -124,7 +126,8 @@ impl Committer<'_> {
         };
         let content = match &job.work {
             Work::Files { content, .. } => Some(*content),
-            _ => None,
+            Work::Upper { content, .. } => *content,
+            Work::Metadata => None,
         };
         let key = key::cache_key(
             self.parent.as_ref(),

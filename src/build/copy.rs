@@ -116,6 +116,22 @@ fn is_archive(source: &Matched) -> Result<bool, StepError> {
 }
 
 impl Selection {
+    /// One source and what was found in it.
+    pub fn of(source: Matched, files: Vec<Found>, keeps_owners: bool) -> Selection {
+        Selection {
+            selected: vec![Selected::Files { source, files }],
+            keeps_owners,
+        }
+    }
+
+    /// The sources that are files and directories, each with what was found in it.
+    pub fn files(&self) -> impl Iterator<Item = (&Matched, &[Found])> {
+        self.selected.iter().filter_map(|selected| match selected {
+            Selected::Files { source, files } => Some((source, files.as_slice())),
+            _ => None,
+        })
+    }
+
     /// The digest of what is copied: names, kinds, modes, owners where they are kept, content;
     /// no times.
     pub fn digest(&self, store: &Store) -> Result<Digest, StepError> {

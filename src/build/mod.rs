@@ -14,6 +14,7 @@
 //! | [`config`] | what metadata instructions do; pure |
 //! | [`key`] | cache keys; pure |
 //! | [`context`], [`tree`], [`copy`] | files: the context, other images, what COPY makes of them |
+//! | [`mounts`] | what RUN --mount gives a step |
 //! | [`run`] | one process in an intermediate container |
 //! | [`commit`] | layers and intermediate images, beside the next step |
 //! | [`squash`], [`annotate`] | what the result is besides its steps |
@@ -29,6 +30,7 @@ pub mod error;
 pub mod event;
 pub mod key;
 pub mod lower;
+pub mod mounts;
 pub mod options;
 pub mod plan;
 pub mod platform;
@@ -41,7 +43,7 @@ pub mod users;
 pub use context::Context;
 pub use error::{Error, StepError};
 pub use event::{Event, Sink};
-pub use options::Options;
+pub use options::{Entitlement, Options, Secret};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,6 +1,7 @@
 //! What a build is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
@@ -46,4 +47,39 @@ pub struct Options {
     pub shm_size: u64,
     /// (resource, soft, hard).
     pub ulimits: Vec<(Resource, u64, u64)>,
+    /// Secrets, by ID.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of SSH agents, by ID.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// What steps may be given that others are not.
+    pub allow: BTreeSet<Entitlement>,
+}
+
+/// The bytes of a secret, which show in no message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a secret")
+    }
+}
+
+/// What only a step gets whose build was started with `--allow`; BuildKit's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `RUN --security=insecure`.
+    SecurityInsecure,
+    /// `RUN --network=host` where the build's network is another.
+    NetworkHost,
+}
+
+impl Entitlement {
+    /// The word on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Entitlement::SecurityInsecure => "security.insecure",
+            Entitlement::NetworkHost => "network.host",
+        }
+    }
 }

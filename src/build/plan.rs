@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::config::StageConfig;
 use super::event::StepInfo;
-use crate::executor::Network;
+use crate::dockerfile::{MountOwner, Sharing};
+use crate::executor::{Network, Security};
 use crate::oci::Platform;
 use crate::store::{self, Image};
 
@@ -69,6 +70,80 @@ pub struct RunOperation {
     pub network: Network,
     /// A script to mount at a path for the step: (path, content).
     pub script: Option<(String, String)>,
+    /// How far it is trusted.
+    pub security: Security,
+    /// What is mounted for it, in the order of the file.
+    pub mounts: Vec<MountOperation>,
+}
+
+/// One `RUN --mount`. Targets are absolute.
+#[derive(Debug, Clone)]
+pub enum MountOperation {
+    /// Files of the context, a stage or an image.
+    Bind {
+        /// Where.
+        target: String,
+        /// Which: one path, that is neither unpacked nor copied.
+        files: Box<FilesOperation>,
+        /// Refuse writes; else they go to where nobody looks.
+        read_only: bool,
+    },
+    /// A directory that survives the build.
+    Cache(CacheOperation),
+    /// Memory.
+    Tmpfs {
+        /// Where.
+        target: String,
+        /// Bytes; none: half of the memory.
+        size: Option<u64>,
+        /// Refuse writes.
+        read_only: bool,
+    },
+    /// A secret.
+    Secret {
+        /// Which.
+        id: String,
+        /// The file it is to be, if any.
+        target: Option<String>,
+        /// The variable it is to be, if any.
+        variable: Option<String>,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Of the file.
+        owner: (u32, u32),
+        /// Of the file.
+        mode: u32,
+    },
+    /// The socket of an SSH agent.
+    Ssh {
+        /// Which.
+        id: String,
+        /// Where.
+        target: String,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Of the socket.
+        owner: (u32, u32),
+        /// Of the socket.
+        mode: u32,
+    },
+}
+
+/// A `RUN --mount=type=cache`.
+#[derive(Debug, Clone)]
+pub struct CacheOperation {
+    /// Where.
+    pub target: String,
+    /// `id=`, or the target as written.
+    pub id: String,
+    /// Who may have it at the same time.
+    pub sharing: Sharing,
+    /// What a new one begins with.
+    pub from: Option<Box<FilesOperation>>,
+    /// Owner, group and mode of a new one.
+    pub owner: MountOwner,
+    /// Refuse writes.
+    pub read_only: bool,
 }
 
 /// Files to put into the image.

@@ -12,6 +12,8 @@
 //! still being committed it isn't, and need not be: that image is new, so nothing can have been
 //! built on it.
 
+mod mounted;
+
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,7 @@ use super::copy::{self, Selection};
 use super::error::{Error, StepError};
 use super::event::{Event, Failure, Sink};
 use super::key::{cache_key, selection_key};
+use super::mounts::Mounted;
 use super::plan::{
     Base, BuildGraph, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
 };
@@ -30,6 +33,7 @@ use super::tree::Tree;
 use crate::executor::Exit;
 use crate::oci::Digest;
 use crate::store::{Container, Image, Lower};
+use mounted::Inputs;
 
 /// What a finished stage gives to others. `None`: a stage of `FROM scratch` alone.
 type StageResult = Option<Image>;
@@ -311,7 +315,7 @@ struct StageThread<'s, 'a, 'g> {
     lowers: Option<Vec<Lower>>,
 }
 
-impl<'g> StageThread<'_, '_, 'g> {
+impl<'a, 'g> StageThread<'_, 'a, 'g> {
     fn steps(&mut self) -> Result<StageResult, ()> {
         let stage = self.stage;
         for step in stage.steps.iter().skip(1) {
@@ -357,10 +361,11 @@ impl<'g> StageThread<'_, '_, 'g> {
                 self.submit(step, Work::Metadata, Vec::new())
             }
             Operation::Run(operation) => {
-                if self.cached(step, None, &[])? {
+                let (mounted, inputs) = self.mounted(operation)?;
+                if self.cached(step, inputs.content.as_ref(), &inputs.stages)? {
                     return Ok(());
                 }
-                self.run(step, operation)
+                self.run(step, operation, mounted, inputs)
             }
             Operation::Files(operation) => self.files(step, operation),
         }
@@ -444,8 +449,16 @@ impl<'g> StageThread<'_, '_, 'g> {
         Ok(lowers)
     }
 
-    fn run(&mut self, step: &'g Step, operation: &RunOperation) -> Result<(), StepError> {
+    fn run(
+        &mut self,
+        step: &'g Step,
+        operation: &RunOperation,
+        mut mounted: Mounted<'a>,
+        inputs: Inputs,
+    ) -> Result<(), StepError> {
         let lowers = self.lowers()?;
+        // Before the slot: who has one runs, and waits for nobody.
+        self.take_caches(operation, &mut mounted)?;
         let around = &self.solver.around;
         let parent = self.image.as_ref().map(|image| image.digest);
         let slot = self.solver.slots.take();
@@ -462,8 +475,10 @@ impl<'g> StageThread<'_, '_, 'g> {
             container: id.clone(),
         });
         let tell = |event| self.solver.tell(event);
-        let exit = run::run(around, operation, &lowers, &container, number, &tell);
-        drop(slot);
+        let exit = run::run(
+            around, operation, &mounted, &lowers, &container, number, &tell,
+        );
+        drop((slot, mounted));
         match exit {
             Ok(exit) if exit.success() => {}
             Ok(exit) => {
@@ -501,7 +516,13 @@ impl<'g> StageThread<'_, '_, 'g> {
             chain: None,
             path: path.clone(),
         });
-        self.submit(step, Work::Upper { path, lowers }, Vec::new())?;
+        let content = inputs.content;
+        let work = Work::Upper {
+            path,
+            lowers,
+            content,
+        };
+        self.submit(step, work, inputs.stages)?;
         self.lowers = Some(above);
         Ok(())
     }
@@ -585,7 +606,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         &self,
         operation: &FilesOperation,
         source: Option<&Image>,
-    ) -> Result<Option<Tree<'_>>, StepError> {
+    ) -> Result<Option<Tree<'a>>, StepError> {
         match (&operation.origin, source) {
             (Origin::Context, _) => Ok(Some(self.solver.context.tree()?)),
             (_, Some(image)) => {

@@ -81,12 +81,14 @@ impl Tree<'_> {
         Ok(found)
     }
 
-    fn why_not(&self, path: &str) -> Option<String> {
+    /// What may explain that nothing is at `path`.
+    pub fn why_not(&self, path: &str) -> Option<String> {
         let ignored = self.ignore.is_some_and(|ignore| ignore.ignores(path));
         ignored.then(|| "a pattern of .dockerignore excludes it".to_owned())
     }
 
-    fn open(&self, path: &str) -> Result<Option<Matched>, StepError> {
+    /// What is at `path`, no pattern, if it is there and not ignored.
+    pub fn open(&self, path: &str) -> Result<Option<Matched>, StepError> {
         let name = if path.is_empty() { "." } else { path };
         let handle = match fsutil::open_in_root(&self.root, name, OFlags::PATH, Mode::empty()) {
             Ok(handle) => handle,

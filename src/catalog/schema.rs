@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS];
+const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS, CACHE_MOUNTS];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -187,6 +187,21 @@ INSERT INTO links (source, targets)
     FROM (SELECT source, target, role FROM edge ORDER BY source, place, role)
     GROUP BY source;
 DROP TABLE edge;
+";
+
+/// Directories of `RUN --mount=type=cache`: rstore/cache-mounts/DIRECTORY. Several may have one key:
+/// private ones.
+const CACHE_MOUNTS: &str = "
+CREATE TABLE cache_mount (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    key        BLOB NOT NULL,
+    owners     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    directory  TEXT NOT NULL UNIQUE,
+    first_seen INTEGER NOT NULL,
+    last_used  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX cache_mount_key ON cache_mount (key, owners);
 ";
 
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than

@@ -45,6 +45,7 @@
 //! | `init`, `process` | the two children |
 //! | `channel`, `explain` | what the children say, and what it means |
 //! | `mounts/*` | proc, sys, dev, the caller's mounts; masking |
+//! | `owners` | a view of somebody's files as root's |
 //! | `capabilities`, `seccomp/*` | what a step may do |
 //! | `userns/*` | doing all this without root |
 //! | `sys` | raw system calls |
@@ -57,6 +58,7 @@ mod explain;
 mod init;
 mod mounts;
 mod native;
+mod owners;
 mod prepare;
 mod process;
 mod resolve;
@@ -71,6 +73,7 @@ pub mod userns;
 pub use cancel::Cancel;
 pub use error::Error;
 pub use native::Native;
+pub use owners::as_roots;
 pub use step::{
     DEFAULT_PATH, DEFAULT_SHM_SIZE, Executor, Exit, Mount, Network, Outcome, Resource, Security,
     Source, Stdin, Step, Stream, User,

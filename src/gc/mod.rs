@@ -13,6 +13,7 @@
 //! | [`select`] | which images go under a policy | nothing |
 //! | `assemble` | making the plan of all that | reads |
 //! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
+//! | [`cache_mounts`] | which cache mounts are in use | their locks |
 //! | [`debris`] | what dead builds left outside the catalog | reads |
 //! | [`plan`](mod@plan) | the value that says what goes, what stays, and why | nothing |
 //! | [`condemn`] | taking a plan into the catalog | index.json, catalog |
@@ -44,6 +45,7 @@ use crate::layout::{self, Layout};
 use crate::{fsutil, graph};
 
 mod assemble;
+pub mod cache_mounts;
 pub mod condemn;
 pub mod debris;
 pub mod disk;

@@ -64,6 +64,7 @@ impl ImageGraph {
             leased: Vec::new(),
             snapshots: Vec::new(),
             containers: Vec::new(),
+            cache_mounts: Vec::new(),
             cache: Vec::new(),
             damage: Vec::new(),
             high_water: Default::default(),
@@ -220,6 +221,7 @@ impl ImageGraph {
             .collect();
         self.snapshots = reader.snapshots()?;
         self.containers = reader.containers()?;
+        self.cache_mounts = reader.cache_mounts()?;
         let cache = reader.cache_records()?;
         self.cache = cache
             .into_iter()

@@ -34,6 +34,7 @@ use crate::catalog::Millis;
 use crate::catalog::blob::{BlobId, BlobKind, HighWater};
 use crate::catalog::builds::ContainerRow;
 use crate::catalog::cache::CacheRecord;
+use crate::catalog::cache_mount::CacheMountRow;
 use crate::catalog::lease::LeaseRow;
 use crate::catalog::snapshot::SnapshotRow;
 use crate::oci::Digest;
@@ -196,6 +197,7 @@ pub struct ImageGraph {
     leased: Vec<Leased>,
     snapshots: Vec<SnapshotRow>,
     containers: Vec<ContainerRow>,
+    cache_mounts: Vec<CacheMountRow>,
     cache: Vec<(CacheRecord, Option<NodeId>)>,
     damage: Vec<(NodeId, String)>,
     high_water: HighWater,
@@ -371,6 +373,11 @@ impl ImageGraph {
     /// The intermediate containers that are recorded, running or left over.
     pub fn containers(&self) -> &[ContainerRow] {
         &self.containers
+    }
+
+    /// The directories of `RUN --mount=type=cache`, the oldest first.
+    pub fn cache_mounts(&self) -> &[CacheMountRow] {
+        &self.cache_mounts
     }
 
     /// The build cache: each record with the image that it leads to, where that is still known.

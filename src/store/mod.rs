@@ -7,6 +7,7 @@
 //!            ├─ publish   blobs, images            pinned before they appear
 //!            ├─ cached    cache hits               pinned before they are relied on
 //!            ├─ snapshots unpacked layers          pinned before a step stands on them
+//!            ├─ cache_mounts RUN --mount=type=cache  locked while a step has them
 //!            └─ containers, ingest                 named after the lease, so that whoever
 //!                                                  finds it dead knows what to remove
 //! ```
@@ -28,6 +29,7 @@ use crate::catalog::{self, Catalog, Millis, sync};
 use crate::fsutil::{self, IoContext};
 use crate::layout::{self, Layout};
 
+pub mod cache_mounts;
 pub mod containers;
 pub mod images;
 pub mod layers;
@@ -36,6 +38,7 @@ pub mod publish;
 pub mod snapshots;
 pub mod tags;
 
+pub use cache_mounts::{CacheMount, CacheMountRequest, CacheSharing};
 pub use containers::Container;
 pub use images::Image;
 pub use layers::ImageLayers;
@@ -313,6 +316,7 @@ impl Store {
         if self.catalog.read(|tx| tx.meta(BUILT))?.is_none() {
             sync::index(&self.catalog, &self.layout, now)?;
             sync::scan(&self.catalog, &self.layout, now)?;
+            self.adopt_cache_mounts()?;
             self.catalog
                 .write(|tx| Ok::<_, catalog::WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
             let mut blobs = 0;

@@ -11,7 +11,8 @@ fn context(mark: &str) -> Context {
     let context = Context::new(&format!(
         "FROM base AS one\nENV MARK={mark}\nCOPY files /files\n\
          RUN (sleep 30 &) ; cat /files/* > /all && sleep 0.05\n\
-         RUN dd if=/dev/zero of=/big bs=64k count=20 2>/dev/null; mkdir -p /a/b/c && touch /a/b/c/d\n\
+         RUN --mount=type=cache,sharing=locked,target=/c --mount=target=/w,rw echo x >> /c/n; rm -r /w/files; \
+         dd if=/dev/zero of=/big bs=64k count=20 2>/dev/null; mkdir -p /a/b/c && touch /a/b/c/d\n\
          FROM base AS two\nENV MARK={mark}\nRUN sleep 0.05; echo two > /two\n\
          FROM base\nENV MARK={mark}\nCOPY --from=one /all /all\nCOPY --from=two /two /two\n\
          RUN setsid sleep 0.05; cat /all /two > /both && rm /two\nCOPY files/1 /last\n"
@@ -87,6 +88,12 @@ fn a_build_killed_anywhere_leaves_nothing_after_a_prune_and_then_succeeds() {
     let built = store.build(context.path(), &["-t", "victim"]);
     assert_eq!(built.ran(), 4, "{built}");
     store.verify();
+    // Of the cache mount, which outlived them all, there is one.
+    let mounts = store.json(&["df", "-v"])["cache_mounts"].clone();
+    assert_eq!(mounts.as_array().map(Vec::len), Some(1), "{mounts}");
+    store.ok(["prune", "-f", "--cache-mounts"]);
+    let left = std::fs::read_dir(store.root().join("rstore/cache-mounts"));
+    assert_eq!(left.expect("a directory").count(), 0);
 }
 
 #[test]

@@ -8,13 +8,16 @@ mod support;
 
 mod bad_input;
 mod cache;
+mod cache_mounts;
 mod debian;
 mod kill9;
 mod lifecycle;
+mod mounts;
 mod multistage;
 mod outputs;
 mod peers;
 mod prune_beside_builds;
 mod rootless;
 mod save;
+mod secrets;
 mod steps;

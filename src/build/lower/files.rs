@@ -126,7 +126,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn origin(
+    pub(super) fn origin(
         &mut self,
         state: &StageState,
         instruction: &Instruction,

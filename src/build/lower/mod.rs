@@ -10,6 +10,7 @@
 //! supported is refused before anything is changed.
 
 mod files;
+pub mod mounts;
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::config::StageConfig;
 use super::error::{Error, StepError};
 use super::event::StepInfo;
-use super::options::Options;
+use super::options::{Entitlement, Options};
 use super::plan::{
     Arguments, Base, BuildGraph, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
     StagePlan, Step,
@@ -28,7 +29,7 @@ use crate::dockerfile::{
     self, Dockerfile, Instruction, Kind, Run, RunNetwork, RunSecurity, Script, StageGraph,
     StageSource,
 };
-use crate::executor::Network;
+use crate::executor::{Network, Security};
 use crate::oci::Platform;
 use crate::store::{self, Image};
 
@@ -406,7 +407,7 @@ impl Lowering<'_> {
                 source,
             })?;
         match &expanded.instruction.kind {
-            Kind::Run(run) => self.run(state, at, run),
+            Kind::Run(run) => self.run(state, &expanded.instruction, run),
             Kind::Copy(copy) => self.copy(state, &expanded.instruction, copy),
             Kind::Add(add) => self.add(state, at, add),
             kind @ Kind::Workdir(_) => self.workdir(state, at, kind),
@@ -506,32 +507,49 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn run(&mut self, state: &mut StageState, at: (u32, &str), run: &Run) -> Result<(), Error> {
-        let refuse =
-            |what: &str| Err(self.failed(at.0, at.1, StepError::NotSupported(what.to_owned())));
-        if let Some(mount) = run.mounts.first() {
-            return refuse(&format!("RUN --mount={}", mount.text));
-        }
+    fn run(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        run: &Run,
+    ) -> Result<(), Error> {
+        let at = (instruction.span.line, instruction.original.as_str());
         if !run.devices.is_empty() {
-            return refuse("RUN --device");
-        }
-        if run.security == Some(RunSecurity::Insecure) {
-            return refuse("RUN --security=insecure");
+            let what = "RUN --device".to_owned();
+            return Err(self.failed(at.0, at.1, StepError::NotSupported(what)));
         }
         let network = match run.network {
             None | Some(RunNetwork::Default) => self.options.network,
             Some(RunNetwork::None) => Network::None,
             Some(RunNetwork::Host) => Network::Host,
         };
+        if network == Network::Host && self.options.network != Network::Host {
+            self.entitled(at, Entitlement::NetworkHost, "RUN --network=host")?;
+        }
+        let security = match run.security {
+            None | Some(RunSecurity::Sandbox) => Security::Sandbox,
+            Some(RunSecurity::Insecure) => {
+                let what = "RUN --security=insecure";
+                self.entitled(at, Entitlement::SecurityInsecure, what)?;
+                Security::Insecure
+            }
+        };
+        let mounts = self.mounts(state, instruction, run)?;
         let (arguments, script) = self.script(state, run);
         let declared = declared_arguments(state);
-        let identity = json!({
+        let mut identity = json!({
             "run": arguments,
             "script": script,
             "arguments": declared,
             "network": format!("{network:?}"),
             "hosts": self.options.add_hosts,
         });
+        if !mounts.is_empty() {
+            identity["mounts"] = mounts.iter().map(mounts::identity).collect();
+        }
+        if security == Security::Insecure {
+            identity["security"] = "insecure".into();
+        }
         let created_by = run_created_by(&declared, &arguments, script.as_ref());
         let operation = RunOperation {
             environment: self.environment(state),
@@ -540,9 +558,28 @@ impl Lowering<'_> {
             arguments,
             network,
             script,
+            security,
+            mounts,
         };
         self.push(state, at, Operation::Run(operation), created_by, identity);
         Ok(())
+    }
+
+    /// Whether the build was started with leave for what an instruction asks.
+    fn entitled(
+        &self,
+        (line, text): (u32, &str),
+        entitlement: Entitlement,
+        what: &str,
+    ) -> Result<(), Error> {
+        if self.options.allow.contains(&entitlement) {
+            return Ok(());
+        }
+        let why = format!(
+            "{what} needs leave that nobody gave; build with --allow {} if you trust the file",
+            entitlement.word()
+        );
+        Err(self.failed(line, text, StepError::Invalid(why)))
     }
 
     fn script(&self, state: &StageState, run: &Run) -> (Vec<String>, Option<(String, String)>) {

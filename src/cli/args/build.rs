@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::output::{Annotation, Output};
+use super::secrets::{self, AgentSource, SecretSource};
 use super::values;
+use crate::build::Entitlement;
 use crate::cli::progress;
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
@@ -116,6 +118,15 @@ pub struct BuildArgs {
     /// The size of /dev/shm during RUN
     #[arg(long, value_name = "SIZE", default_value = "64m", value_parser = values::memory)]
     pub shm_size: u64,
+    /// A secret for RUN --mount=type=secret: a file, or a variable of the environment
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|env=VARIABLE]", value_parser = secrets::secret)]
+    pub secrets: Vec<SecretSource>,
+    /// An SSH agent for RUN --mount=type=ssh [default of SOCKET: $SSH_AUTH_SOCK]
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET]", value_parser = secrets::agent)]
+    pub ssh: Vec<AgentSource>,
+    /// What the file may ask for although it is not safe: security.insecure, network.host
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = secrets::entitlement)]
+    pub allow: Vec<Entitlement>,
     /// A resource limit during RUN
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit)]
     pub ulimits: Vec<(Resource, u64, u64)>,

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub mod build;
 pub mod output;
+pub mod secrets;
 pub mod values;
 
 use super::commands;

@@ -10,6 +10,7 @@ use super::outputs::{self, Outputs};
 use crate::archive::target;
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::BuildArgs;
+use crate::cli::args::secrets;
 use crate::cli::context::native_platform;
 use crate::cli::exit::Failure;
 use crate::cli::progress::{self, Kind, Quoted, Settings};
@@ -32,6 +33,7 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         .file
         .clone()
         .unwrap_or_else(|| arguments.context.join("Dockerfile"));
+    let options = options(arguments, platform, &outputs)?;
     let store = context.open_or_create()?;
     let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
@@ -54,7 +56,6 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         name: &name,
         context: &files,
     };
-    let options = options(arguments, platform, &outputs);
     outputs::remove_stale(arguments)?;
     let built = build::build(&lease, input, &options, &Native, &cancel, &*display);
     display.finish();
@@ -169,7 +170,7 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(arguments: &BuildArgs, platform: Platform, outputs: &Outputs) -> Options {
+fn options(arguments: &BuildArgs, platform: Platform, outputs: &Outputs) -> Result<Options> {
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();
     if !ulimits
@@ -178,7 +179,7 @@ fn options(arguments: &BuildArgs, platform: Platform, outputs: &Outputs) -> Opti
     {
         ulimits.push(open_files);
     }
-    Options {
+    Ok(Options {
         target: arguments.target.clone(),
         build_args: arguments.build_arguments().into_iter().collect(),
         labels: arguments.labels.clone(),
@@ -202,7 +203,10 @@ fn options(arguments: &BuildArgs, platform: Platform, outputs: &Outputs) -> Opti
         resolv_conf: fs::read("/etc/resolv.conf").unwrap_or_default(),
         shm_size: arguments.shm_size,
         ulimits,
-    }
+        secrets: secrets::read(&arguments.secrets)?,
+        ssh: secrets::sockets(&arguments.ssh)?,
+        allow: arguments.allow.iter().copied().collect(),
+    })
 }
 
 fn interrupted() -> anyhow::Error {
