@@ -18,6 +18,9 @@
 //!
 //! **Order.** Directory and row are made in one write transaction. A step locks, and then looks
 //! whether the row is still there: a prune that was faster has taken it away under the same lock.
+//! A build that is killed lets go of its locks a moment before the kernel has killed what its step
+//! had running.
+//!
 //! A step that needs several takes them in the order of their keys ([`CacheMountRequest`] is
 //! ordered so), so that two steps never wait for one another.
 
