@@ -167,7 +167,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__build)
-            opts="-f -t -q -h --file --tag --target --build-arg --label --platform --no-cache --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
+            opts="-f -t -q -h --file --tag --target --build-arg --label --platform --no-cache --no-cache-filter --cache-from --cache-to --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -202,6 +202,18 @@ _rstore() {
                     return 0
                     ;;
                 --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --no-cache-filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-to)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -12,6 +12,8 @@
 //! | `rstore/lock` | whoever rewrites `index.json` or migrates the catalog | exclusive | milliseconds |
 //! | `rstore/prune.lock` | a prune | exclusive | the prune; a second one answers "busy" |
 //! | `rstore/leases/ID` | one writer | exclusive | its life; who can take it knows the writer is dead |
+//! | `rstore/leases/step-KEY` | whoever runs a step | exclusive | until its image is in the cache; others wait, and may cease to |
+//! | `index.json.lock` of a cache directory | whoever adds to it | exclusive | the export |
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;

@@ -28,18 +28,22 @@ use crate::catalog::{self, Catalog, Millis, sync};
 use crate::fsutil::{self, IoContext};
 use crate::layout::{self, Layout};
 
+pub mod adopt;
 pub mod containers;
 pub mod images;
 pub mod lease;
 pub mod publish;
 pub mod snapshots;
+pub mod steps;
 pub mod tags;
 
+pub use adopt::Offered;
 pub use containers::Container;
 pub use images::Image;
 pub use lease::Lease;
 pub use publish::{LayerBlob, NewImage};
 pub use snapshots::Lower;
+pub use steps::StepLock;
 
 /// What the process's surroundings answer: time, chance, identity.
 pub trait Host: Send + Sync {

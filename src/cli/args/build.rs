@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::cache::CacheArgs;
 use super::values;
 use crate::cli::progress;
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
-use crate::oci::Platform;
 
 /// Build an image from a Dockerfile
 ///
@@ -43,12 +43,8 @@ pub struct BuildArgs {
     /// A label for the image
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = values::label)]
     pub labels: Vec<(String, String)>,
-    /// The platform to build for [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
-    pub platform: Option<Platform>,
-    /// Run every step, whatever the cache has
-    #[arg(long)]
-    pub no_cache: bool,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// The network that RUN sees
     #[arg(long, value_name = "MODE", default_value = "host")]
     pub network: NetworkMode,

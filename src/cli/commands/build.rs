@@ -49,15 +49,15 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         name: &name,
         context: &files,
     };
-    let options = options(arguments);
+    let options = options(arguments)?;
     let built = build::build(&lease, input, &options, &Native, &cancel, &*display);
     display.finish();
     // What a failed build made stays in the cache: only the lease ends.
     let ended = lease.end();
-    let image = built.map_err(|error| failed(error, context))?;
+    let built = built.map_err(|error| failed(error, context))?;
     ended?;
     if let Some(file) = &arguments.iidfile {
-        fs::write(file, image.id().to_string())
+        fs::write(file, built.id().to_string())
             .with_context(|| format!("write {}", file.display()))?;
     }
     Ok(())
@@ -149,8 +149,9 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(arguments: &BuildArgs) -> Options {
+fn options(arguments: &BuildArgs) -> Result<Options> {
     let native = native_platform();
+    let platforms = arguments.cache.platforms();
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();
     if !ulimits
@@ -159,14 +160,18 @@ fn options(arguments: &BuildArgs) -> Options {
     {
         ulimits.push(open_files);
     }
-    Options {
+    Ok(Options {
         target: arguments.target.clone(),
         build_args: arguments.build_arguments().into_iter().collect(),
         labels: arguments.labels.clone(),
         tags: arguments.tags.clone(),
-        platform: arguments.platform.clone().unwrap_or_else(|| native.clone()),
+        platform: platforms.first().unwrap_or(&native).clone(),
+        platforms,
         build_platform: native,
-        no_cache: arguments.no_cache,
+        no_cache: arguments.cache.no_cache,
+        no_cache_stages: arguments.cache.no_cache_filter.clone(),
+        cache_from: arguments.cache.cache_from.clone(),
+        cache_to: arguments.cache.exports(arguments.compression)?,
         network: arguments.network.into(),
         compression: arguments.compression,
         jobs: arguments.jobs().get(),
@@ -181,7 +186,7 @@ fn options(arguments: &BuildArgs) -> Options {
         resolv_conf: fs::read("/etc/resolv.conf").unwrap_or_default(),
         shm_size: arguments.shm_size,
         ulimits,
-    }
+    })
 }
 
 /// The error as the program tells it, with the exit code that belongs to it.

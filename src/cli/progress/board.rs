@@ -39,7 +39,12 @@ impl Board {
     pub fn take(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Planned { steps, .. } => self.plan(steps),
-            Event::StepStarted { step } => self.change(*step, |step| step.started = Some(now)),
+            Event::StepStarted { step } => self.change(*step, |step| {
+                step.started = Some(now);
+                // It may be done again.
+                step.cached = false;
+                step.finished = false;
+            }),
             Event::StepCached { step } => self.change(*step, |step| step.cached = true),
             Event::StepFinished { step, .. } => self.change(*step, |step| step.finished = true),
             Event::Output { step, line, .. } => self.change(*step, |step| {

@@ -97,6 +97,7 @@ impl State {
             Event::Tagged { name } => self.print(format!(" = named {name}")),
             Event::Planned { .. }
             | Event::StepCached { .. }
+            | Event::StepWaiting { .. }
             | Event::ContainerStarted { .. }
             | Event::ContainerRemoved { .. } => {}
         }
