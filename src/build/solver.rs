@@ -14,6 +14,7 @@
 
 mod reuse;
 mod turn;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -41,6 +42,7 @@ use crate::store::{Container, Image, Lower, StepLock};
 
 use reuse::Candidate;
 use turn::Turn;
+use wait::Slots;
 
 /// What a finished stage gives to others. `None`: a stage of `FROM scratch` alone.
 pub type StageResult = Option<Image>;
@@ -94,35 +96,6 @@ enum Stop {
     Stale,
 }
 
-/// At most so many processes at the same time.
-struct Slots {
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-struct Slot<'a>(&'a Slots);
-
-impl Slots {
-    fn take(&self) -> Slot<'_> {
-        let mut free = lock(&self.free);
-        while *free == 0 {
-            free = self
-                .freed
-                .wait(free)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Slot(self)
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
-        self.0.freed.notify_one();
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -137,10 +110,7 @@ impl<'a> Solver<'a> {
         name: &'a str,
         imports: &'a Imports,
     ) -> Solver<'a> {
-        let slots = Slots {
-            free: Mutex::new(around.options.jobs.max(1)),
-            freed: Condvar::new(),
-        };
+        let slots = Slots::new(around.options.jobs);
         Solver {
             around,
             graph,
@@ -217,36 +187,6 @@ impl<'a> Solver<'a> {
     fn report(&self, index: usize, progress: Progress) {
         lock(&self.progress)[index] = progress;
         self.changed.notify_all();
-    }
-
-    /// The image of another stage, once it is done.
-    fn wait_for(&self, index: usize) -> Result<StageResult, StepError> {
-        let mut progress = lock(&self.progress);
-        loop {
-            match &progress[index] {
-                Progress::Done(image) => {
-                    let image = (**image).clone();
-                    drop(progress);
-                    if self.is_sound(image.as_ref())? {
-                        return Ok(image);
-                    }
-                    self.redo(index);
-                    progress = lock(&self.progress);
-                    continue;
-                }
-                Progress::Failed => return Err(StepError::Needed),
-                Progress::Running if self.around.cancel.is_cancelled() => {
-                    return Err(StepError::Interrupted);
-                }
-                Progress::Running => {}
-            }
-            // A cancellation comes from a signal handler, which can wake nobody.
-            progress = self
-                .changed
-                .wait_timeout(progress, std::time::Duration::from_millis(100))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
     }
 
     fn tell(&self, event: Event) {

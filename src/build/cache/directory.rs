@@ -135,6 +135,20 @@ impl Source for Directory {
     }
 }
 
+/// Removes what exports that were killed have left. Under the lock nobody writes such a file.
+fn remove_temporary(blobs: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(blobs).at("read", blobs)? {
+        let entry = entry.at("read", blobs)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let digest = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+        if digest.and_then(Digest::from_hex).is_some() {
+            fsutil::remove_file(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A layout to which a cache is being added, locked.
 #[derive(Debug)]
 pub struct Writer {
@@ -179,6 +193,7 @@ impl Writer {
         if !marker.exists() {
             fsutil::atomic_replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
+        remove_temporary(&root.join("blobs/sha256"))?;
         Ok(Writer {
             directory: Directory::new(root),
             lock,

@@ -14,6 +14,7 @@ use super::records::{self, Records};
 use super::{CacheFrom, Source};
 use crate::build::plan::Step;
 use crate::oci::config::RunConfig;
+use crate::oci::document::MANIFEST_LIMIT;
 use crate::oci::{Digest, ImageConfig, Platform, media};
 use crate::store::{self, Image, LayerBlob, Lease, Offered};
 
@@ -232,9 +233,14 @@ impl Cache {
     }
 
     fn image(&self, digest: &Digest) -> Option<Image> {
-        let manifest = self.documents.get(digest)?;
+        // What the store could not read as a document is none.
+        let document = |digest: &Digest| {
+            let text = self.documents.get(digest);
+            text.filter(|text| text.len() as u64 <= MANIFEST_LIMIT)
+        };
+        let manifest = document(digest)?;
         let config = |config: &Digest| {
-            let text = self.documents.get(config);
+            let text = document(config);
             text.map(|text| text.as_bytes().to_vec())
                 .ok_or_else(|| crate::layout::blobs::Error::Missing { digest: *config }.into())
         };

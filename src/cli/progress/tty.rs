@@ -81,7 +81,7 @@ impl State {
         self.board.take(event, now);
         match event {
             Event::StepStarted { step } => self.start(*step),
-            Event::Output { step, .. } => self.show_output(*step),
+            Event::Output { step, .. } | Event::StepWaiting { step } => self.show_output(*step),
             Event::StepFinished { step, .. } => self.done(*step, now),
             Event::StepFailed { step, failure } => {
                 self.remove(*step);
@@ -97,7 +97,6 @@ impl State {
             Event::Tagged { name } => self.print(format!(" = named {name}")),
             Event::Planned { .. }
             | Event::StepCached { .. }
-            | Event::StepWaiting { .. }
             | Event::ContainerStarted { .. }
             | Event::ContainerRemoved { .. } => {}
         }
