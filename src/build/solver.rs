@@ -603,9 +603,13 @@ impl<'g> StageThread<'_, '_, 'g> {
         let known = catalog
             .read(|tx| tx.selection(&key))
             .map_err(crate::store::Error::from)?;
-        // A cache's word for it is taken for this build, and not remembered.
-        let offered = || (!self.stage.no_cache).then(|| self.solver.imports.selection(&key));
-        let known = known.or_else(|| offered().flatten());
+        // A cache's word for it is taken of its own images, for this build, and not remembered.
+        let imports = self.solver.imports;
+        let offered = || match self.stage.no_cache {
+            false => imports.selection(image, &key),
+            true => None,
+        };
+        let known = known.or_else(offered);
         if let Some(content) = known {
             lock(&self.solver.used).selections.insert(key, content);
         }

@@ -108,12 +108,13 @@ impl Imports {
         found
     }
 
-    /// What a selection of an image's files contained.
-    pub fn selection(&self, key: &Digest) -> Option<Digest> {
-        let found = self
-            .caches
-            .iter()
-            .find_map(|cache| cache.selections.get(key));
+    /// What a selection of an image's files contained, as the cache says that has the image.
+    pub fn selection(&self, image: &Image, key: &Digest) -> Option<Digest> {
+        let mut caches = self.caches.iter();
+        let found = caches.find_map(|cache| {
+            cache.documents.get(&image.digest)?;
+            cache.selections.get(key)
+        });
         found.copied()
     }
 

@@ -36,7 +36,8 @@
 //! **Trust.** Naming a cache is believing it, for that build and no other:
 //! - Everything is verified: documents by digest, layers by digest, size and diff ID.
 //! - A record can only claim what its step leaves open. The image must have the configuration and
-//!   the platform that the Dockerfile gives it, and the layers of the parent and at most one more.
+//!   the platform that the Dockerfile gives it, the history of the parent and this step, and the
+//!   layers of the parent and at most one more. A selection is believed of images of the same cache.
 //! - Taken images become images of the store, but never cache records of it: another build, which
 //!   does not name the cache, runs the step. (Steps that this build runs on them are recorded: their
 //!   keys have the taken image's ID in them, which no other build comes to.)

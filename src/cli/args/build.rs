@@ -23,7 +23,9 @@ use crate::layer::Compression;
 #[command(after_help = "\
 Examples:
   rstore build -t app .
-  rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .")]
+  rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .
+  rstore build -t app --platform linux/amd64,linux/arm64 .
+  rstore build --cache-from type=local,src=/ci/app --cache-to type=local,dest=/ci/app,mode=max .")]
 pub struct BuildArgs {
     /// The directory that COPY and ADD copy from
     #[arg(value_name = "CONTEXT", value_parser = clap::builder::TypedValueParser::try_map(clap::builder::OsStringValueParser::new(), values::context))]
