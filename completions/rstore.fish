@@ -56,7 +56,10 @@ complete -c rstore -n "__fish_rstore_using_subcommand build" -s t -l tag -d 'A n
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l target -d 'The stage to build, by name or number [default: the last]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l build-arg -d 'A value for an ARG; without =VALUE it is taken from the environment' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l label -d 'A label for the image' -r
-complete -c rstore -n "__fish_rstore_using_subcommand build" -l platform -d 'The platform to build for [default: this machine\'s]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l platform -d 'The platform to build for; several, with commas, give an index [default: this machine\'s]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l no-cache-filter -d 'Run every step of a stage, whatever the cache has' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l cache-from -d 'Take steps from a cache directory too: type=local,src=DIR[,tag=TAG|digest=DIGEST]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l cache-to -d 'Write the cache of this build to a directory: type=local,dest=DIR[,mode=min|max][,tag=TAG]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l network -d 'The network that RUN sees' -r -f -a "host\t'The machine\'s own'
 none\t'None but the loopback device'"
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l compression -d 'How layers are compressed [default: gzip]' -r

@@ -14,6 +14,8 @@
 //! | `rstore/leases/ID` | one writer | exclusive | its life; who can take it knows the writer is dead |
 //! | `rstore/cache-mounts/NAME/lock` | the steps that have the cache mount | as they share it | the step; a prune takes it to remove the mount |
 //! | `rstore/cache-mounts/NAME/mount.json` | who fills a new cache mount | exclusive | the filling |
+//! | `rstore/leases/step-KEY` | whoever runs a step | exclusive | until its image is in the cache; others wait, and may cease to |
+//! | `index.json.lock` of a cache directory | whoever adds to it | exclusive | the export |
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;

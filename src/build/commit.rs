@@ -29,7 +29,7 @@ use crate::layer::{self, DiffOptions, Mtime, Packed};
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::document;
 use crate::oci::{Digest, Platform, chain_id};
-use crate::store::{Image, LayerBlob, Lease, Lower, NewImage};
+use crate::store::{Image, LayerBlob, Lease, Lower, NewImage, StepLock};
 
 /// What a step did.
 pub enum Work<'g> {
@@ -68,7 +68,9 @@ pub struct Job<'g> {
     /// The images whose files it used, by manifest.
     pub stages: Vec<Digest>,
     /// Where the image goes.
-    pub done: Sender<Result<Image, StepError>>,
+    pub done: Sender<Committed>,
+    /// The right to do it, held until the image is in the cache.
+    pub lock: Option<StepLock>,
 }
 
 /// Commits the steps of one stage.
@@ -83,10 +85,12 @@ pub struct Committer<'a> {
     pub platform: Platform,
     /// Takes events.
     pub tell: &'a (dyn Fn(Event) + Sync),
+    /// Hears the key of each step that is in the cache now.
+    pub made: &'a (dyn Fn(Digest) + Sync),
 }
 
-/// What a job comes to.
-pub type Committed = Result<Image, StepError>;
+/// What a job comes to: the step's cache key, and its image.
+pub type Committed = Result<(Digest, Image), StepError>;
 
 /// A channel for one job's image.
 pub fn reply() -> (Sender<Committed>, Receiver<Committed>) {
@@ -98,19 +102,23 @@ impl Committer<'_> {
     /// later one fails too.
     pub fn serve(mut self, jobs: Receiver<Job>) {
         let mut failed = false;
-        for job in jobs {
+        for mut job in jobs {
             let result = if failed {
                 Err(StepError::Needed)
             } else {
                 self.commit(&job)
             };
-            failed |= result.is_err();
+            match &result {
+                Ok((key, _)) => (self.made)(*key),
+                Err(_) => failed = true,
+            }
+            job.lock = None;
             // The stage that asked may have given up.
             let _ = job.done.send(result);
         }
     }
 
-    fn commit(&mut self, job: &Job) -> Result<Image, StepError> {
+    fn commit(&mut self, job: &Job) -> Committed {
         if let Some(parent) = &job.parent {
             self.parent.clone_from(parent);
         }
@@ -142,7 +150,7 @@ impl Committer<'_> {
             image: Some(image.id()),
         });
         self.parent = Some(image.clone());
-        Ok(image)
+        Ok((key, image))
     }
 
     /// The layer of what a process wrote; `None` if it changed nothing.

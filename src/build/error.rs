@@ -47,6 +47,15 @@ pub enum Error {
         /// Where and why.
         source: crate::dockerfile::ignore::IgnoreError,
     },
+    /// The image is built, and its cache was not written.
+    #[error("the image is built, but the cache {} was not written: {source}", destination.display())]
+    CacheTo {
+        /// Where to.
+        destination: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<super::cache::export::Error>,
+    },
     /// Somebody asked for the end.
     #[error("interrupted")]
     Interrupted,
@@ -94,6 +103,9 @@ pub enum StepError {
     /// Somebody asked for the end.
     #[error("interrupted")]
     Interrupted,
+    /// What this step stands on was a cache's, and cannot be had: the stage is done again.
+    #[error("what it stands on is no longer there")]
+    Stale,
     /// A step that this one needs failed.
     #[error("a step that it needs failed")]
     Needed,

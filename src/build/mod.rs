@@ -19,13 +19,17 @@
 //! | [`commit`] | layers and intermediate images, beside the next step |
 //! | [`squash`], [`annotate`] | what the result is besides its steps |
 //! | [`solver`] | stages side by side, cache first |
+//! | [`cache`] | the cache outside of the store: what `--cache-to` writes and `--cache-from` reads |
+//! | [`platform`], [`emulation`] | platforms' names, their ARGs, whether their programs run here |
 //! | [`event`] | what displays are told |
 
 pub mod annotate;
+pub mod cache;
 pub mod commit;
 pub mod config;
 pub mod context;
 pub mod copy;
+pub mod emulation;
 pub mod error;
 pub mod event;
 pub mod key;
@@ -52,7 +56,7 @@ use plan::ResolveBase;
 use crate::catalog::journal::JournalEntry;
 use crate::dockerfile;
 use crate::executor;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform, media};
 use crate::store::{self, Image, Lease};
 
 /// What is built from.
@@ -77,7 +81,26 @@ impl ResolveBase for Bases<'_> {
     }
 }
 
-/// Builds an image under a lease, and tags it.
+/// What was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// What the tags point at: the manifest of the image, or the index of several.
+    pub digest: Digest,
+    /// The images, in the order of their platforms.
+    pub images: Vec<Image>,
+}
+
+impl Built {
+    /// What names the result: the image's ID; of several images, the digest of their index.
+    pub fn id(&self) -> Digest {
+        match self.images.as_slice() {
+            [image] => image.id(),
+            _ => self.digest,
+        }
+    }
+}
+
+/// Builds an image, or one for each of several platforms, under a lease, and tags it.
 pub fn build(
     lease: &Lease,
     input: Input,
@@ -85,12 +108,18 @@ pub fn build(
     executor: &(dyn executor::Executor + Sync),
     cancel: &executor::Cancel,
     sink: &dyn Sink,
-) -> Result<Image, Error> {
+) -> Result<Built, Error> {
     let parsed = dockerfile::parse(input.dockerfile).map_err(|source| Error::Parse {
         name: input.name.to_owned(),
         source,
     })?;
-    let graph = lower::lower(&parsed, input.name, options, &mut Bases { lease })?;
+    let platforms = match options.platforms.as_slice() {
+        [] => std::slice::from_ref(&options.platform),
+        several => several,
+    };
+    let bases = &mut Bases { lease };
+    let graph = lower::lower_all(&parsed, input.name, options, platforms, bases)?;
+    emulation::check(&graph, input.name, options)?;
     let needed = graph.stages.iter().flatten().count();
     sink.event(Event::Planned {
         steps: graph.steps().map(|step| step.info.clone()).collect(),
@@ -114,36 +143,98 @@ pub fn build(
         executor,
         cancel,
     };
-    let image = solver::Solver::new(around, &graph, input.context, &count, input.name).solve()?;
-    let Some(image) = image else {
+    let warn = |message| sink.event(Event::Warning { message });
+    let imports = cache::Imports::open(&options.cache_from, &warn);
+    let solver = solver::Solver::new(around, &graph, input.context, &count, input.name, &imports);
+    let solved = solver.solve()?;
+    let images: Option<Vec<Image>> = solved.images.into_iter().collect();
+    let Some(images) = images else {
         return Err(nothing_built(&graph, input.name));
     };
-    let image = match options.squash {
-        true => squash::squash(lease, squash::base_of(&graph), image, options, cancel)?,
-        false => image,
-    };
-    let image = annotate::annotate(lease, image, &options.annotations)?;
-    sink.event(Event::Committed { image: image.id() });
+    let built = finish(lease, images, &graph, options, platforms, cancel)?;
+    sink.event(Event::Committed { image: built.id() });
     if !options.tags.is_empty() {
-        lease.tag(&options.tags, &image.digest)?;
+        lease.tag(&options.tags, &built.digest)?;
         for name in &options.tags {
             sink.event(Event::Tagged { name: name.clone() });
         }
     }
     note(
         lease,
-        &image,
+        &built.id(),
         options,
         graph.steps().count(),
         cached.into_inner(),
     )?;
-    Ok(image)
+    for to in &options.cache_to {
+        let written = cache::export(lease, to, &solved.used, &built.images, &imports);
+        let destination = to.destination.display();
+        match written {
+            Ok(_) => {}
+            Err(why) if to.ignore_error => {
+                warn(format!("the cache {destination} was not written: {why}"));
+            }
+            Err(source) => {
+                let destination = to.destination.clone();
+                return Err(Error::CacheTo {
+                    destination,
+                    source: Box::new(source),
+                });
+            }
+        }
+    }
+    Ok(built)
+}
+
+/// Makes of what the steps gave what was asked for.
+fn finish(
+    lease: &Lease,
+    images: Vec<Image>,
+    graph: &plan::BuildGraph,
+    options: &Options,
+    platforms: &[Platform],
+    cancel: &executor::Cancel,
+) -> Result<Built, Error> {
+    let mut finished = Vec::with_capacity(images.len());
+    for (image, target) in images.into_iter().zip(&graph.targets) {
+        let image = match options.squash {
+            true => squash::squash(lease, squash::base_of(graph, *target), image, options, cancel)?,
+            false => image,
+        };
+        finished.push(annotate::annotate(lease, image, &options.annotations)?);
+    }
+    Ok(Built {
+        digest: root(lease, &finished, platforms)?,
+        images: finished,
+    })
+}
+
+/// What the images are named by: the one image, or an index of several.
+fn root(lease: &Lease, images: &[Image], platforms: &[Platform]) -> Result<Digest, Error> {
+    if let [image] = images {
+        return Ok(image.digest);
+    }
+    let entry = |(image, platform): (&Image, &Platform)| {
+        let media_type = image.manifest.media_type.as_deref();
+        serde_json::json!({
+            "mediaType": media_type.unwrap_or(media::MANIFEST),
+            "digest": image.digest,
+            "size": image.size,
+            "platform": platform,
+        })
+    };
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::INDEX,
+        "manifests": images.iter().zip(platforms).map(entry).collect::<Vec<_>>(),
+    });
+    Ok(lease.publish_index(index.to_string().as_bytes())?)
 }
 
 /// Puts the build into the journal.
 fn note(
     lease: &Lease,
-    image: &Image,
+    id: &Digest,
     options: &Options,
     steps: usize,
     cached: usize,
@@ -152,20 +243,18 @@ fn note(
     let entry = JournalEntry {
         time: store.now(),
         operation: "build".to_owned(),
-        subject: options
-            .tags
-            .first()
-            .cloned()
-            .unwrap_or_else(|| image.id().short()),
+        subject: options.tags.first().cloned().unwrap_or_else(|| id.short()),
         bytes: 0,
-        detail: format!("{} from {steps} steps, {cached} cached", image.id().short()),
+        detail: format!("{} from {steps} steps, {cached} cached", id.short()),
     };
     Ok(store.write(|tx| Ok(tx.note(&entry)?))?)
 }
 
 fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {
-    let step = graph.stages[graph.target]
-        .as_ref()
+    let step = graph
+        .targets
+        .first()
+        .and_then(|target| graph.stages[*target].as_ref())
         .and_then(|stage| stage.steps.first());
     let why = "nothing was built: FROM scratch needs an instruction after it".to_owned();
     Error::Step {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::cache::{CacheFrom, CacheTo};
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
 use crate::oci::Platform;
@@ -22,12 +23,20 @@ pub struct Options {
     pub squash: bool,
     /// Tags for the result, in their stored form.
     pub tags: Vec<String>,
-    /// The platform that is built for.
+    /// The platform that is built for; of several, the one that is being lowered.
     pub platform: Platform,
+    /// All platforms that are built for, where there are several: the result is an index then.
+    pub platforms: Vec<Platform>,
     /// The platform that builds.
     pub build_platform: Platform,
     /// Take nothing from the cache.
     pub no_cache: bool,
+    /// Take nothing from the cache for these stages, by name or number.
+    pub no_cache_stages: Vec<String>,
+    /// `--cache-from`.
+    pub cache_from: Vec<CacheFrom>,
+    /// `--cache-to`.
+    pub cache_to: Vec<CacheTo>,
     /// The network of steps that don't say another.
     pub network: Network,
     /// Of the layers that are made.

@@ -212,6 +212,39 @@ pub struct StagePlan {
     pub steps: Vec<Step>,
     /// The platform it is for.
     pub platform: Platform,
+    /// Take nothing from the cache.
+    pub no_cache: bool,
+}
+
+impl StagePlan {
+    /// Shows the index of every stage that this one stands on or takes files from.
+    pub fn each_stage(&mut self, show: &mut dyn FnMut(&mut usize)) {
+        if let Base::Stage(index) = &mut self.base {
+            show(index);
+        }
+        for step in &mut self.steps {
+            if let Operation::Files(operation) = &mut step.operation
+                && let Origin::Stage(index) = &mut operation.origin
+            {
+                show(index);
+            }
+        }
+    }
+
+    /// The platform whose programs its steps run: that of its base, which may be another than was
+    /// asked for where nobody asked.
+    pub fn runs_on(&self) -> Platform {
+        match &self.base {
+            Base::Image(image) => image.config.platform(),
+            Base::Scratch | Base::Stage(_) => self.platform.clone(),
+        }
+    }
+
+    /// The first of its steps that runs a process.
+    pub fn runs(&self) -> Option<&Step> {
+        let mut steps = self.steps.iter();
+        steps.find(|step| matches!(step.operation, Operation::Run(_)))
+    }
 }
 
 /// All that the target needs.
@@ -219,8 +252,8 @@ pub struct StagePlan {
 pub struct BuildGraph {
     /// By index of the stage in the file; `None`: the target does not need it.
     pub stages: Vec<Option<StagePlan>>,
-    /// The stage that is built.
-    pub target: usize,
+    /// The stages that are built, one for each platform.
+    pub targets: Vec<usize>,
     /// What is accepted and should be known.
     pub warnings: Vec<String>,
 }

@@ -62,6 +62,8 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
     };
     let variant = match (architecture, variant) {
         ("arm64", Some("v8")) => None,
+        // What arm alone means to containerd.
+        ("arm", None) => Some("v7".to_owned()),
         (_, variant) => variant.map(str::to_owned),
     };
     Ok(Platform {

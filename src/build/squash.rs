@@ -29,9 +29,9 @@ use crate::store::{self, Image, LayerBlob, Lease, NewImage};
 /// Changes when the same layers would give another layer by this program than by an older one.
 const VERSION: u32 = 1;
 
-/// The image that the target stands on, through other stages; `None`: nothing.
-pub fn base_of(graph: &BuildGraph) -> Option<&Image> {
-    let mut stage = graph.target;
+/// The image that a target stands on, through other stages; `None`: nothing.
+pub fn base_of(graph: &BuildGraph, target: usize) -> Option<&Image> {
+    let mut stage = target;
     // A stage stands on an earlier one, so this ends.
     loop {
         match &graph.stages.get(stage)?.as_ref()?.base {

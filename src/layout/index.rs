@@ -215,6 +215,28 @@ impl Index {
         self.enter(Some(name), &Entry::new(media_type, digest, size))
     }
 
+    /// Points the tag `name` at something that is no image: unlike [`Index::tag`] it gives no name
+    /// under which other tools would take it for one. Returns the digest that had it before.
+    pub fn tag_artifact(
+        &mut self,
+        name: &str,
+        artifact_type: &str,
+        digest: Digest,
+        size: u64,
+    ) -> Option<Digest> {
+        let before = self.untag(name);
+        let raw = json!({
+            "mediaType": media::MANIFEST,
+            "digest": digest.to_string(),
+            "size": size,
+            "annotations": { REF_NAME: name },
+            "artifactType": artifact_type,
+        });
+        let descriptor = Descriptor::deserialize(&raw).expect("made from a typed digest and size");
+        self.entries.push(Entry { descriptor, raw });
+        before
+    }
+
     /// Takes in an entry of another index under `name`, or under none, with its platform and
     /// annotations. Returns the digest that had the name before.
     pub fn enter(&mut self, name: Option<&str>, entry: &Entry) -> Option<Digest> {

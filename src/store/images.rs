@@ -20,6 +20,45 @@ pub struct Image {
 }
 
 impl Image {
+    /// The image of a manifest's bytes, whose digest is `digest`, and of what `config` gives for
+    /// the digest of its config.
+    pub fn assemble(
+        digest: &Digest,
+        bytes: &[u8],
+        config: impl FnOnce(&Digest) -> Result<Vec<u8>>,
+    ) -> Result<Image> {
+        let wrong = |source| Error::Document {
+            digest: *digest,
+            source,
+        };
+        let manifest = document::manifest(bytes).map_err(wrong)?;
+        if !manifest.is_image() {
+            return Err(Error::NotAnImage {
+                what: digest.to_string(),
+                why: format!("its config is {:?}", manifest.config.media_type),
+            });
+        }
+        let config = config(&manifest.config.digest)?;
+        let wrong = |source| Error::Document {
+            digest: manifest.config.digest,
+            source,
+        };
+        let config = ImageConfig::parse(&config).map_err(wrong)?;
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            return Err(wrong(document::Error::Ambiguous(format!(
+                "the config lists {} layers, the manifest {}",
+                config.rootfs.diff_ids.len(),
+                manifest.layers.len()
+            ))));
+        }
+        Ok(Image {
+            digest: *digest,
+            size: bytes.len() as u64,
+            manifest,
+            config,
+        })
+    }
+
     /// The image's ID: the digest of its config.
     pub fn id(&self) -> Digest {
         self.manifest.config.digest
@@ -43,39 +82,10 @@ impl Image {
 impl Store {
     /// Reads an image by its manifest's digest.
     pub fn image(&self, digest: &Digest) -> Result<Image> {
-        let bytes = self.layout.blobs().read(digest, MANIFEST_LIMIT)?;
-        let wrong = |source| Error::Document {
-            digest: *digest,
-            source,
-        };
-        let manifest = document::manifest(&bytes).map_err(wrong)?;
-        if !manifest.is_image() {
-            return Err(Error::NotAnImage {
-                what: digest.to_string(),
-                why: format!("its config is {:?}", manifest.config.media_type),
-            });
-        }
-        let config = self
-            .layout
-            .blobs()
-            .read(&manifest.config.digest, MANIFEST_LIMIT)?;
-        let wrong = |source| Error::Document {
-            digest: manifest.config.digest,
-            source,
-        };
-        let config = ImageConfig::parse(&config).map_err(wrong)?;
-        if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(wrong(document::Error::Ambiguous(format!(
-                "the config lists {} layers, the manifest {}",
-                config.rootfs.diff_ids.len(),
-                manifest.layers.len()
-            ))));
-        }
-        Ok(Image {
-            digest: *digest,
-            size: bytes.len() as u64,
-            manifest,
-            config,
+        let blobs = self.layout.blobs();
+        let bytes = blobs.read(digest, MANIFEST_LIMIT)?;
+        Image::assemble(digest, &bytes, |config| {
+            Ok(blobs.read(config, MANIFEST_LIMIT)?)
         })
     }
 
@@ -208,7 +218,7 @@ impl Store {
 }
 
 impl BlobRow {
-    fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         self.present && self.condemned.is_none()
     }
 }
@@ -220,18 +230,12 @@ fn choose(index: &document::Index, name: &str, wanted: &Platform) -> Result<Dige
             .iter()
             .filter(|d| d.platform.as_ref().is_none_or(|p| p.os != "unknown"))
     };
-    let exact = |d: &&document::Descriptor| d.platform.as_ref() == Some(wanted);
-    let close = |d: &&document::Descriptor| {
-        d.platform.as_ref().is_some_and(|p| {
-            p.os == wanted.os
-                && p.architecture == wanted.architecture
-                && (wanted.variant.is_none() || p.variant.is_none())
-        })
-    };
+    let distance = |d: &document::Descriptor| wanted.distance(d.platform.as_ref()?);
+    let nearest = images().filter_map(|d| Some((distance(d)?, d)));
     let nested = |d: &&document::Descriptor| d.platform.is_none() || media::is_index(&d.media_type);
-    images()
-        .find(exact)
-        .or_else(|| images().find(close))
+    nearest
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, descriptor)| descriptor)
         .or_else(|| images().find(nested))
         .map(|descriptor| descriptor.digest)
         .ok_or_else(|| Error::NoPlatform {
@@ -336,20 +340,37 @@ impl Lease<'_> {
 
     /// Reads a pinned image, having made sure that all of it is there, and that what an unclean
     /// stop may have torn is whole.
-    fn trusted_image(&self, digest: &Digest) -> Result<Image> {
+    pub(super) fn trusted_image(&self, digest: &Digest) -> Result<Image> {
         let image = self.store().image(digest)?;
         let blobs = std::iter::once(digest)
             .chain(std::iter::once(&image.manifest.config.digest))
             .chain(image.manifest.layers.iter().map(|layer| &layer.digest));
-        for blob in blobs {
-            let row = self.store().catalog.read(|tx| tx.blob(blob))?;
-            let Some(row) = row.filter(|row| row.present) else {
-                return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
-            };
+        self.trust_blobs(blobs)?;
+        Ok(image)
+    }
+
+    /// Makes sure that pinned blobs are there and whole. What this lease has once made sure of
+    /// stays: it is pinned.
+    pub(super) fn trust_blobs<'d>(&self, blobs: impl Iterator<Item = &'d Digest>) -> Result<()> {
+        let new: Vec<&Digest> = {
+            let trusted = self.trusted();
+            blobs.filter(|blob| !trusted.contains(*blob)).collect()
+        };
+        if new.is_empty() {
+            return Ok(());
+        }
+        let rows = self.store().catalog.read(|tx| {
+            new.iter()
+                .map(|blob| tx.blob(blob))
+                .collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        for (blob, row) in new.into_iter().zip(rows) {
+            let missing = || crate::layout::blobs::Error::Missing { digest: *blob };
+            let row = row.filter(|row| row.present).ok_or_else(missing)?;
             // What the row says may be older than the disk: another tool's hand, a power cut.
             let stat = self.store().layout.blobs().stat(blob)?;
             if stat.is_none_or(|stat| stat.size != row.size) {
-                return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
+                return Err(missing().into());
             }
             let suspect =
                 row.ours && !row.boot.is_empty() && row.boot != self.store().host().boot();
@@ -358,7 +379,8 @@ impl Lease<'_> {
                 self.store().layout.blobs().sync(blob)?;
                 self.store().write(|tx| Ok(tx.set_durable(row.id)?))?;
             }
+            self.trusted().insert(*blob);
         }
-        Ok(image)
+        Ok(())
     }
 }

@@ -30,21 +30,25 @@ use crate::fsutil::{self, IoContext};
 use crate::layout::{self, Layout};
 
 pub mod cache_mounts;
+pub mod adopt;
 pub mod containers;
 pub mod images;
 pub mod layers;
 pub mod lease;
 pub mod publish;
 pub mod snapshots;
+pub mod steps;
 pub mod tags;
 
 pub use cache_mounts::{CacheMount, CacheMountRequest, CacheSharing};
+pub use adopt::Offered;
 pub use containers::Container;
 pub use images::Image;
 pub use layers::ImageLayers;
 pub use lease::Lease;
 pub use publish::{LayerBlob, NewImage};
 pub use snapshots::Lower;
+pub use steps::StepLock;
 
 /// What the process's surroundings answer: time, chance, identity.
 pub trait Host: Send + Sync {

@@ -11,6 +11,11 @@
 
 mod files;
 pub mod mounts;
+mod several;
+mod uncached;
+
+pub use several::lower_all;
+use uncached::{is_uncached, unknown_stages};
 
 use std::collections::BTreeSet;
 
@@ -74,10 +79,11 @@ pub fn lower(
         mut stages, used, ..
     } = lowering;
     number(&mut stages);
-    let warnings = unused_arguments(options, &used);
+    let mut warnings = unused_arguments(options, &used);
+    warnings.extend(unknown_stages(dockerfile, options));
     Ok(BuildGraph {
         stages,
-        target,
+        targets: vec![target],
         warnings,
     })
 }
@@ -238,6 +244,8 @@ impl Lowering<'_> {
             arguments: state.arguments,
             steps: state.steps,
             platform,
+            no_cache: self.options.no_cache
+                || is_uncached(self.options, index, stage.name.as_deref()),
         })
     }
 
@@ -299,11 +307,7 @@ impl Lowering<'_> {
         asked: bool,
     ) -> Result<(), StepError> {
         let found = image.config.platform();
-        let same = found.os == wanted.os
-            && found.architecture == wanted.architecture
-            && (wanted.variant.is_none()
-                || found.variant.is_none()
-                || found.variant == wanted.variant);
+        let same = wanted.distance(&found).is_some();
         if same || !(asked || *wanted != self.options.build_platform) {
             return Ok(());
         }

@@ -69,20 +69,29 @@ impl<'a> StageThread<'_, 'a, '_> {
         stages: &mut Vec<Digest>,
     ) -> Result<(Shown<'a>, Digest), StepError> {
         let path = shown_path(files);
-        let (image, of) = self.source(files)?;
+        let (mut image, of) = self.source(files)?;
         stages.extend(
             of.iter()
                 .filter(|stage| !stages.contains(stage))
                 .copied()
                 .collect::<Vec<_>>(),
         );
+        if path != "/"
+            && let Some(part) = &image
+            && self
+                .known_selection(&selection_key(part, &json!({ "mount": path })))?
+                .is_none()
+        {
+            // Only what is looked at has to be here.
+            image = self.whole_source(files, image)?;
+        }
         if let Some(image) = image {
             // All of an image is what its ID says; a part of it is looked at once.
             let content = match path {
                 "/" => image.id(),
                 _ => {
                     let key = selection_key(&image, &json!({ "mount": path }));
-                    match self.known_selection(&key)? {
+                    let content = match self.known_selection(&key)? {
                         Some(content) => content,
                         None => {
                             let selection = self.selection(files, Some(&image))?.1;
@@ -91,7 +100,9 @@ impl<'a> StageThread<'_, 'a, '_> {
                             lease.remember_selection(&key, &content)?;
                             content
                         }
-                    }
+                    };
+                    lock(&self.solver.used).selections.insert(key, content);
+                    content
                 }
             };
             if image.manifest.layers.is_empty() {

@@ -102,7 +102,7 @@ impl House {
             name: "Dockerfile",
             context: &context,
         };
-        let image = build(
+        let mut built = build(
             &lease,
             input,
             &options,
@@ -110,7 +110,7 @@ impl House {
             &Cancel::new().unwrap(),
             &sink,
         )?;
-        Ok((image, events.into_inner().unwrap()))
+        Ok((built.images.remove(0), events.into_inner().unwrap()))
     }
 }
 
@@ -128,8 +128,12 @@ fn options() -> Options {
         labels: Vec::new(),
         tags: Vec::new(),
         platform: platform.clone(),
+        platforms: Vec::new(),
         build_platform: platform,
         no_cache: false,
+        no_cache_stages: Vec::new(),
+        cache_from: Vec::new(),
+        cache_to: Vec::new(),
         network: Network::Host,
         compression: Compression::default(),
         jobs: 2,

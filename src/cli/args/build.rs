@@ -8,12 +8,12 @@ use clap::ValueEnum;
 
 use super::output::{Annotation, Output};
 use super::secrets::{self, AgentSource, SecretSource};
+use super::cache::CacheArgs;
 use super::values;
 use crate::build::Entitlement;
 use crate::cli::progress;
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
-use crate::oci::Platform;
 
 /// Build an image from a Dockerfile
 ///
@@ -28,7 +28,9 @@ Examples:
   rstore build -t app .
   rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .
   rstore build --target binaries -o out .
-  rstore build -t app -o type=docker,dest=app.tar .")]
+  rstore build -t app -o type=docker,dest=app.tar .
+  rstore build -t app --platform linux/amd64,linux/arm64 .
+  rstore build --cache-from type=local,src=/ci/app --cache-to type=local,dest=/ci/app,mode=max .")]
 pub struct BuildArgs {
     /// The directory that COPY and ADD copy from
     #[arg(value_name = "CONTEXT", value_parser = clap::builder::TypedValueParser::try_map(clap::builder::OsStringValueParser::new(), values::context))]
@@ -48,12 +50,8 @@ pub struct BuildArgs {
     /// A label for the image
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = values::label)]
     pub labels: Vec<(String, String)>,
-    /// The platform to build for [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
-    pub platform: Option<Platform>,
-    /// Run every step, whatever the cache has
-    #[arg(long)]
-    pub no_cache: bool,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// The network that RUN sees
     #[arg(long, value_name = "MODE", default_value = "host")]
     pub network: NetworkMode,

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 pub mod build;
 pub mod output;
 pub mod secrets;
+pub mod cache;
 pub mod values;
 
 use super::commands;

@@ -94,7 +94,9 @@ pub fn platform(text: &str) -> Result<Platform, String> {
     // containerd's normalisation: v8 is what arm64 always is.
     let variant = variant
         .map(str::to_ascii_lowercase)
-        .filter(|variant| !(architecture == "arm64" && variant == "v8"));
+        .filter(|variant| !(architecture == "arm64" && variant == "v8"))
+        // And v7 is what arm alone means.
+        .or_else(|| (architecture == "arm").then(|| "v7".to_owned()));
     Ok(Platform {
         architecture,
         os: os.to_ascii_lowercase(),

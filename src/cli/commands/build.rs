@@ -25,15 +25,15 @@ const LARGEST_DOCKERFILE: u64 = 8 << 20;
 
 /// Runs the command.
 pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
-    let platform = arguments.platform.clone().unwrap_or_else(native_platform);
-    let outputs = Outputs::new(arguments, &platform, context)?;
+    let platforms = arguments.cache.platforms();
+    let outputs = Outputs::new(arguments, &platforms, context)?;
     is_directory(&arguments.context)?;
     let (name, text) = dockerfile(arguments)?;
     let path = arguments
         .file
         .clone()
         .unwrap_or_else(|| arguments.context.join("Dockerfile"));
-    let options = options(arguments, platform, &outputs)?;
+    let options = options(arguments, platforms, &outputs)?;
     let store = context.open_or_create()?;
     let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
@@ -61,14 +61,14 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     display.finish();
     let written = built
         .map_err(|error| failed(error, context))
-        .and_then(|image| {
+        .and_then(|built| {
             let stop = || cancel.is_cancelled();
-            outputs.write(&image.digest, &store, &stop, context)?;
-            Ok(image)
+            outputs.write(&built.digest, &store, &stop, context)?;
+            Ok(built)
         });
     // What a failed build made stays in the cache: only the lease ends.
     let ended = lease.end();
-    let image = match written {
+    let built = match written {
         Err(_) if cancel.is_cancelled() && signals::received().is_some() => {
             return Err(interrupted());
         }
@@ -76,10 +76,10 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     };
     ended?;
     if let Some(file) = &arguments.metadata_file {
-        target::write_file(file, &outputs.metadata(&image))?;
+        target::write_file(file, &outputs.metadata(&built, &store)?)?;
     }
     if let Some(file) = &arguments.iidfile {
-        target::write_file(file, image.id().to_string().as_bytes())?;
+        target::write_file(file, built.id().to_string().as_bytes())?;
     }
     Ok(())
 }
@@ -170,7 +170,12 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(arguments: &BuildArgs, platform: Platform, outputs: &Outputs) -> Result<Options> {
+fn options(
+    arguments: &BuildArgs,
+    platforms: Vec<Platform>,
+    outputs: &Outputs,
+) -> Result<Options> {
+    let native = native_platform();
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();
     if !ulimits
@@ -186,9 +191,13 @@ fn options(arguments: &BuildArgs, platform: Platform, outputs: &Outputs) -> Resu
         annotations: outputs.annotations.clone(),
         squash: arguments.squash,
         tags: outputs.tags.clone(),
-        platform,
-        build_platform: native_platform(),
-        no_cache: arguments.no_cache,
+        platform: platforms.first().unwrap_or(&native).clone(),
+        platforms,
+        build_platform: native,
+        no_cache: arguments.cache.no_cache,
+        no_cache_stages: arguments.cache.no_cache_filter.clone(),
+        cache_from: arguments.cache.cache_from.clone(),
+        cache_to: arguments.cache.exports(outputs.compression)?,
         network: arguments.network.into(),
         compression: outputs.compression,
         jobs: arguments.jobs().get(),

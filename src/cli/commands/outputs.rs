@@ -10,13 +10,15 @@ use serde_json::{Map, Value, json};
 
 use crate::archive::target::{self, Stop};
 use crate::archive::{Package, Saved, rootfs};
+use crate::build::Built;
 use crate::cli::args::BuildArgs;
 use crate::cli::args::output::{Annotation, Kind, Output, Scope};
+use crate::cli::context::native_platform;
 use crate::cli::{Context, Result, exit, output};
 use crate::fsutil::IoContext;
 use crate::layer::{Compression, Skipped};
 use crate::oci::{Digest, Platform, Reference, media};
-use crate::store::{Image, Store};
+use crate::store::Store;
 
 /// What the arguments come to, held against each other.
 #[derive(Debug)]
@@ -32,12 +34,18 @@ pub struct Outputs {
     pub annotations: BTreeMap<String, String>,
     /// What the indexes of archives say of the manifest.
     descriptor: BTreeMap<String, String>,
-    platform: Platform,
+    /// The platforms; never empty.
+    platforms: Vec<Platform>,
 }
 
 impl Outputs {
-    /// Makes sense of the arguments of a build for `platform`, or says why there is none.
-    pub fn new(arguments: &BuildArgs, platform: &Platform, context: &Context) -> Result<Outputs> {
+    /// Makes sense of the arguments of a build for `platforms` (this machine's, if none is named),
+    /// or says why there is none.
+    pub fn new(
+        arguments: &BuildArgs,
+        platforms: &[Platform],
+        context: &Context,
+    ) -> Result<Outputs> {
         let outputs = arguments.outputs.clone();
         let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
         if to_stdout > 1 {
@@ -57,7 +65,10 @@ impl Outputs {
             compression: compression(arguments)?,
             annotations: BTreeMap::new(),
             descriptor: BTreeMap::new(),
-            platform: platform.clone(),
+            platforms: match platforms {
+                [] => vec![native_platform()],
+                platforms => platforms.to_vec(),
+            },
             outputs,
         };
         for output in made
@@ -76,10 +87,15 @@ impl Outputs {
 
     fn annotate(&mut self, annotation: &Annotation) -> Result {
         for (scope, platform) in &annotation.places {
-            if let Some(platform) = platform.as_ref().filter(|one| **one != self.platform) {
+            if let Some(platform) = platform
+                && *self.platforms != [platform.clone()]
+            {
+                let platforms: Vec<String> =
+                    self.platforms.iter().map(Platform::to_string).collect();
                 return Err(exit::usage_error(format!(
-                    "annotation {}: the image is for {}, not for {platform}",
-                    annotation.key, self.platform
+                    "annotation {}: the build is for {}, and its annotations go to all of that, not to {platform} alone",
+                    annotation.key,
+                    platforms.join(", ")
                 )));
             }
             let archive = |output: &Output| matches!(output.kind, Kind::Oci | Kind::Docker);
@@ -165,7 +181,7 @@ impl Outputs {
                 Package::oci(store, &saved())?.write_tar(store, output::target(dest, stop)?)?;
             }
             Kind::Docker => {
-                let package = Package::docker(store, &saved(), &self.platform)?;
+                let package = Package::docker(store, &saved(), &self.platforms[0])?;
                 package.write_tar(store, output::target(dest, stop)?)?;
             }
         }
@@ -173,20 +189,32 @@ impl Outputs {
     }
 
     /// `--metadata-file`: what buildx says of a build, under its names.
-    pub fn metadata(&self, image: &Image) -> Vec<u8> {
-        let mut descriptor = json!({
-            "mediaType": image.manifest.media_type.as_deref().unwrap_or(media::MANIFEST),
-            "digest": image.digest,
-            "size": image.size,
-        });
+    pub fn metadata(&self, built: &Built, store: &Store) -> Result<Vec<u8>> {
+        let mut members = Map::new();
+        let mut descriptor = match built.images.as_slice() {
+            [image] => {
+                members.insert("containerimage.config.digest".to_owned(), json!(image.id()));
+                json!({
+                    "mediaType": image.manifest.media_type.as_deref().unwrap_or(media::MANIFEST),
+                    "digest": image.digest,
+                    "size": image.size,
+                    "platform": image.config.platform(),
+                })
+            }
+            _ => {
+                let stat = store.layout().blobs().stat(&built.digest)?;
+                json!({
+                    "mediaType": media::INDEX,
+                    "digest": built.digest,
+                    "size": stat.map_or(0, |stat| stat.size),
+                })
+            }
+        };
         if !self.descriptor.is_empty() {
             descriptor["annotations"] = json!(self.descriptor);
         }
-        descriptor["platform"] = json!(image.config.platform());
-        let mut members = Map::new();
-        members.insert("containerimage.config.digest".to_owned(), json!(image.id()));
         members.insert("containerimage.descriptor".to_owned(), descriptor);
-        members.insert("containerimage.digest".to_owned(), json!(image.digest));
+        members.insert("containerimage.digest".to_owned(), json!(built.digest));
         let names = self.outputs.iter().flat_map(|output| &output.names);
         let mut full: Vec<String> = Vec::new();
         for name in self.tags.iter().chain(names) {
@@ -203,7 +231,7 @@ impl Outputs {
         let mut bytes =
             serde_json::to_vec_pretty(&Value::Object(members)).expect("JSON values serialise");
         bytes.push(b'\n');
-        bytes
+        Ok(bytes)
     }
 }
 

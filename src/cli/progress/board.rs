@@ -34,20 +34,34 @@ pub struct Board {
     names_stages: bool,
 }
 
+impl Step {
+    fn tell(&mut self, line: &[u8]) {
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.to_vec());
+    }
+}
+
 impl Board {
     /// Takes an event in.
     pub fn take(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Planned { steps, .. } => self.plan(steps),
-            Event::StepStarted { step } => self.change(*step, |step| step.started = Some(now)),
+            Event::StepStarted { step } => self.change(*step, |step| {
+                step.started = Some(now);
+                // It may be done again.
+                step.cached = false;
+                step.finished = false;
+            }),
             Event::StepCached { step } => self.change(*step, |step| step.cached = true),
             Event::StepFinished { step, .. } => self.change(*step, |step| step.finished = true),
-            Event::Output { step, line, .. } => self.change(*step, |step| {
-                if step.tail.len() == TAIL {
-                    step.tail.pop_front();
-                }
-                step.tail.push_back(line.clone());
-            }),
+            Event::Output { step, line, .. } => self.change(*step, |step| step.tell(line)),
+            Event::StepWaiting { step } => {
+                self.change(*step, |step| {
+                    step.tell(b"waiting for another build of this step")
+                });
+            }
             // What fails after the first was most likely stopped because of it.
             Event::StepFailed { step, failure } if self.failed.is_none() => {
                 self.failed = Some((*step, failure.clone()));

@@ -69,6 +69,9 @@ impl State {
             Event::Warning { message } => format!("WARNING: {message}\n"),
             Event::StepStarted { step } => format!("#{} {}\n", step + 1, self.board.title(*step)),
             Event::StepCached { step } => format!("#{} CACHED\n\n", step + 1),
+            Event::StepWaiting { step } => {
+                format!("#{} waiting for another build of this step\n", step + 1)
+            }
             Event::Output { step, line, .. } => {
                 let mut text = format!("#{} {:.3} ", step + 1, seconds(*step)).into_bytes();
                 text.extend_from_slice(line);

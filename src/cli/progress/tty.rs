@@ -81,7 +81,7 @@ impl State {
         self.board.take(event, now);
         match event {
             Event::StepStarted { step } => self.start(*step),
-            Event::Output { step, .. } => self.show_output(*step),
+            Event::Output { step, .. } | Event::StepWaiting { step } => self.show_output(*step),
             Event::StepFinished { step, .. } => self.done(*step, now),
             Event::StepFailed { step, failure } => {
                 self.remove(*step);
