@@ -19,8 +19,15 @@ pub struct Step {
     pub tail: VecDeque<Vec<u8>>,
     /// Whether it was taken from the cache.
     pub cached: bool,
-    /// Whether it is done.
-    pub finished: bool,
+    /// When it was done, whichever way.
+    pub ended: Option<Duration>,
+}
+
+impl Step {
+    /// Whether it is going on.
+    pub fn runs(&self) -> bool {
+        self.started.is_some() && self.ended.is_none()
+    }
 }
 
 /// All steps of a build.
@@ -28,6 +35,8 @@ pub struct Step {
 pub struct Board {
     /// By their numbers.
     pub steps: Vec<Step>,
+    /// Those that have begun, in the order in which they did.
+    pub begun: Vec<StepNumber>,
     /// The first step that failed, and why.
     pub failed: Option<(StepNumber, Failure)>,
     /// Whether there is more than one stage, or one that has a name.
@@ -39,9 +48,14 @@ impl Board {
     pub fn take(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Planned { steps, .. } => self.plan(steps),
-            Event::StepStarted { step } => self.change(*step, |step| step.started = Some(now)),
+            Event::StepStarted { step } => {
+                self.begun.push(*step);
+                self.change(*step, |step| step.started = Some(now));
+            }
             Event::StepCached { step } => self.change(*step, |step| step.cached = true),
-            Event::StepFinished { step, .. } => self.change(*step, |step| step.finished = true),
+            Event::StepFinished { step, .. } => {
+                self.change(*step, |step| step.ended = Some(now));
+            }
             Event::Output { step, line, .. } => self.change(*step, |step| {
                 if step.tail.len() == TAIL {
                     step.tail.pop_front();
@@ -49,8 +63,9 @@ impl Board {
                 step.tail.push_back(line.clone());
             }),
             // What fails after the first was most likely stopped because of it.
-            Event::StepFailed { step, failure } if self.failed.is_none() => {
-                self.failed = Some((*step, failure.clone()));
+            Event::StepFailed { step, failure } => {
+                self.change(*step, |step| step.ended = Some(now));
+                self.failed.get_or_insert_with(|| (*step, failure.clone()));
             }
             _ => {}
         }
@@ -67,7 +82,7 @@ impl Board {
                 started: None,
                 tail: VecDeque::new(),
                 cached: false,
-                finished: false,
+                ended: None,
             })
             .collect();
     }
@@ -91,9 +106,28 @@ impl Board {
         }
     }
 
-    /// How long a step has been going on.
+    /// How long a step has been going on, or took.
     pub fn elapsed(&self, step: StepNumber, now: Duration) -> Duration {
-        let started = self.steps.get(step).and_then(|step| step.started);
-        started.map_or(Duration::ZERO, |started| now.saturating_sub(started))
+        let Some(step) = self.steps.get(step) else {
+            return Duration::ZERO;
+        };
+        let until = step.ended.unwrap_or(now);
+        let started = step.started.unwrap_or(until);
+        until.saturating_sub(started)
+    }
+
+    /// How many steps are done.
+    pub fn done(&self) -> usize {
+        self.steps
+            .iter()
+            .filter(|step| step.ended.is_some())
+            .count()
+    }
+
+    /// Whether a step failed.
+    pub fn is_failed(&self, step: StepNumber) -> bool {
+        self.failed
+            .as_ref()
+            .is_some_and(|(failed, _)| *failed == step)
     }
 }

@@ -3,6 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`list`] | records with columns: one definition for table, JSON, template, order, `-q` |
+//! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
 //! | [`size`] | `4.26MB` |
 //! | [`table`] | columns side by side, as docker has them |
@@ -17,6 +18,7 @@ use crate::catalog::Millis;
 use crate::oci::Digest;
 
 pub mod list;
+pub mod output;
 pub mod picture;
 pub mod size;
 pub mod table;
