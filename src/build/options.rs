@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::executor::{Network, Resource};
+use crate::executor::{DEFAULT_SHM_SIZE, Network, Resource};
 use crate::layer::Compression;
 use crate::oci::Platform;
 
@@ -42,4 +42,28 @@ pub struct Options {
     pub shm_size: u64,
     /// (resource, soft, hard).
     pub ulimits: Vec<(Resource, u64, u64)>,
+}
+
+impl Options {
+    /// What a build for `platform`, this machine's own, has where nobody asks for anything.
+    pub fn new(platform: Platform) -> Options {
+        Options {
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: Vec::new(),
+            tags: Vec::new(),
+            platform: platform.clone(),
+            build_platform: platform,
+            no_cache: false,
+            network: Network::Host,
+            compression: Compression::default(),
+            jobs: 1,
+            keep_failed: false,
+            timestamp: None,
+            add_hosts: Vec::new(),
+            resolv_conf: Vec::new(),
+            shm_size: DEFAULT_SHM_SIZE,
+            ulimits: Vec::new(),
+        }
+    }
 }

@@ -22,14 +22,15 @@ use super::copy::{self, Selection};
 use super::error::{Error, StepError};
 use super::event::{Event, Failure, Sink};
 use super::key::{cache_key, selection_key};
+use super::lower::is_proxy;
 use super::plan::{
     Base, BuildGraph, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
 };
 use super::run::{self, Surroundings};
 use super::tree::Tree;
-use crate::executor::Exit;
+use crate::executor::{Exit, Network};
 use crate::oci::Digest;
-use crate::store::{Container, Image, Lower};
+use crate::store::{Container, Image, Left, Lower};
 
 /// What a finished stage gives to others. `None`: a stage of `FROM scratch` alone.
 type StageResult = Option<Image>;
@@ -469,10 +470,7 @@ impl<'g> StageThread<'_, '_, 'g> {
             Ok(exit) => {
                 let keep = around.options.keep_failed && exit != Exit::Cancelled;
                 if keep {
-                    around
-                        .lease
-                        .store()
-                        .keep_container(&container, exit.code())?;
+                    self.keep(step, operation, &container, exit)?;
                 } else {
                     around.lease.remove_container(container)?;
                     self.solver.tell(Event::ContainerRemoved {
@@ -504,6 +502,38 @@ impl<'g> StageThread<'_, '_, 'g> {
         self.submit(step, Work::Upper { path, lowers }, Vec::new())?;
         self.lowers = Some(above);
         Ok(())
+    }
+
+    /// Keeps the container of a failed step. Its image is the one that it ran on: by now its layers
+    /// have to be written.
+    fn keep(
+        &mut self,
+        step: &Step,
+        operation: &RunOperation,
+        container: &Container,
+        exit: Exit,
+    ) -> Result<(), StepError> {
+        self.settle().map_err(|()| StepError::Needed)?;
+        let lease = self.solver.around.lease;
+        let rows = lease.store().catalog().read(|tx| tx.leases());
+        let rows = rows.map_err(crate::store::Error::from)?;
+        let row = rows.into_iter().find(|row| row.id == lease.id());
+        let environment = operation.environment.iter();
+        let left = Left {
+            build: row.map_or_else(String::new, |row| row.detail),
+            dockerfile: self.solver.name.to_owned(),
+            line: step.info.line,
+            environment: environment
+                .filter(|(name, _)| !is_proxy(name))
+                .cloned()
+                .collect(),
+            user: operation.user.clone(),
+            directory: operation.directory.clone(),
+            offline: operation.network == Network::None,
+            shell: step.config.shell(),
+        };
+        let image = self.image.as_ref().map(|image| &image.digest);
+        Ok(lease.keep_container(container, image, exit.code(), &left)?)
     }
 
     fn files(&mut self, step: &'g Step, operation: &'g FilesOperation) -> Result<(), StepError> {

@@ -202,7 +202,7 @@ impl Store {
 }
 
 impl BlobRow {
-    fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         self.present && self.condemned.is_none()
     }
 }
@@ -313,7 +313,7 @@ impl Lease<'_> {
 
     /// Reads a pinned image, having made sure that all of it is there, and that what an unclean
     /// stop may have torn is whole.
-    fn trusted_image(&self, digest: &Digest) -> Result<Image> {
+    pub(super) fn trusted_image(&self, digest: &Digest) -> Result<Image> {
         let image = self.store().image(digest)?;
         let blobs = std::iter::once(digest)
             .chain(std::iter::once(&image.manifest.config.digest))

@@ -121,22 +121,8 @@ fn options() -> Options {
         variant: None,
     };
     Options {
-        target: None,
-        build_args: BTreeMap::new(),
-        labels: Vec::new(),
-        tags: Vec::new(),
-        platform: platform.clone(),
-        build_platform: platform,
-        no_cache: false,
-        network: Network::Host,
-        compression: Compression::default(),
         jobs: 2,
-        keep_failed: false,
-        timestamp: None,
-        add_hosts: Vec::new(),
-        resolv_conf: Vec::new(),
-        shm_size: 64 << 20,
-        ulimits: Vec::new(),
+        ..Options::new(platform)
     }
 }
 

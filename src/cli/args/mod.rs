@@ -70,6 +70,7 @@ pub enum Command {
     /// No longer keep an image for its pin
     Unpin(commands::pin::Args),
     Prune(commands::prune::Args),
+    Shell(commands::shell::Args),
     Completions(commands::completions::Args),
     Version(commands::version::Args),
 }
@@ -84,12 +85,13 @@ impl Command {
                 | Command::Ps(_)
                 | Command::Rmi(_)
                 | Command::Prune(_)
+                | Command::Shell(_)
         )
     }
 
     /// Whether it cannot do without a user namespace where the user isn't root.
     pub fn runs_steps(&self) -> bool {
-        matches!(self, Command::Build(_))
+        matches!(self, Command::Build(_) | Command::Shell(_))
     }
 }
 
