@@ -16,6 +16,7 @@
 //! | [`context`], [`tree`], [`copy`] | files: the context, other images, what COPY makes of them |
 //! | [`run`] | one process in an intermediate container |
 //! | [`commit`] | layers and intermediate images, beside the next step |
+//! | [`interrupt`] | the end of a commit that nobody waits for |
 //! | [`solver`] | stages side by side, cache first |
 //! | [`event`] | what displays are told |
 
@@ -25,6 +26,7 @@ pub mod context;
 pub mod copy;
 pub mod error;
 pub mod event;
+pub mod interrupt;
 pub mod key;
 pub mod lower;
 pub mod options;

@@ -185,6 +185,15 @@ impl<'a> Solver<'a> {
         }
     }
 
+    /// Whether somebody asked for the end. A step that failed stops what runs too, but not the
+    /// commits of those that are done: they stay in the cache.
+    fn is_interrupted(&self) -> bool {
+        self.around.cancel.is_cancelled()
+            && lock(&self.failure)
+                .as_ref()
+                .is_none_or(Error::is_interrupted)
+    }
+
     fn tell(&self, event: Event) {
         self.sink.event(event);
     }
@@ -245,12 +254,14 @@ impl<'a> Solver<'a> {
             image: base.as_ref().map(Image::id),
         });
         let tell = |event| self.tell(event);
+        let stopped = || self.is_interrupted();
         let (sender, jobs) = channel();
         let committer = Committer {
             lease: self.around.lease,
             options: self.around.options,
             parent: base.clone(),
             platform: stage.platform.clone(),
+            stopped: &stopped,
             tell: &tell,
         };
         std::thread::scope(|scope| {

@@ -15,4 +15,6 @@ mod multistage;
 mod peers;
 mod prune_beside_builds;
 mod rootless;
+mod shell;
 mod steps;
+mod terminal;
