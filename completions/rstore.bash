@@ -64,6 +64,9 @@ _rstore() {
             rstore,rmi)
                 cmd="rstore__subcmd__rmi"
                 ;;
+            rstore,shell)
+                cmd="rstore__subcmd__shell"
+                ;;
             rstore,tag)
                 cmd="rstore__subcmd__tag"
                 ;;
@@ -127,6 +130,9 @@ _rstore() {
             rstore__subcmd__help,rmi)
                 cmd="rstore__subcmd__help__subcmd__rmi"
                 ;;
+            rstore__subcmd__help,shell)
+                cmd="rstore__subcmd__help__subcmd__shell"
+                ;;
             rstore__subcmd__help,tag)
                 cmd="rstore__subcmd__help__subcmd__tag"
                 ;;
@@ -149,7 +155,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="-h -V --root --no-progress --help --version build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -226,7 +232,7 @@ _rstore() {
                     return 0
                     ;;
                 --progress)
-                    COMPREPLY=($(compgen -W "auto tty plain classic quiet" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto tty plain classic rawjson quiet" -- "${cur}"))
                     return 0
                     ;;
                 --timestamp)
@@ -331,7 +337,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -555,6 +561,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__rmi)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__shell)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -961,6 +981,52 @@ _rstore() {
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__shell)
+            opts="-u -w -e -h --user --workdir --env --network --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "host none" -- "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -1,6 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP as a cancellation; SIGWINCH as news.
 //!
-//! The handler stores the signal's number and cancels: two atomic stores, one atomic load and a
+//! The handler stores the first signal's number and cancels: a few atomic operations and a
 //! write(2), all of them async-signal-safe (signal-safety(7)). It stays: an impatient second Ctrl-C
 //! must not leave behind what the first has begun to put away. A process that does not end by
 //! itself is for SIGKILL, and the kernel then ends its steps (see the module above).
@@ -30,7 +30,7 @@ pub fn on_interrupt(cancel: Cancel) {
     }
 }
 
-/// The signal that came, if one did.
+/// The signal that came first, if one did.
 pub fn received() -> Option<i32> {
     Some(RECEIVED.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
 }
@@ -50,7 +50,8 @@ pub fn on_resize() -> Result<OwnedFd, Error> {
 }
 
 extern "C" fn handle(signal: libc::c_int) {
-    RECEIVED.store(signal, Ordering::SeqCst);
+    // The first is the reason.
+    let _ = RECEIVED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
     if let Some(cancel) = CANCEL.get() {
         keeping_errno(|| cancel.cancel());
     }

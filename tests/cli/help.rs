@@ -24,6 +24,7 @@ const VERBS: &[&str] = &[
     "prune",
     "ps",
     "rmi",
+    "shell",
     "tag",
     "unpin",
     "untag",

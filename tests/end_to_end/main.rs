@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 mod cache;
 mod debian;
+mod interrupts;
 mod kill9;
 mod lifecycle;
 mod multistage;

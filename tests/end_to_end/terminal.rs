@@ -271,3 +271,23 @@ fn a_shell_whose_window_is_closed_leaves_nothing() {
     assert!(left.is_empty(), "{left:#?}");
     assert_eq!(store.debris(), Vec::<std::path::PathBuf>::new());
 }
+
+#[test]
+fn what_a_shell_writes_elsewhere_than_to_a_terminal_is_as_it_was_written() {
+    let store = Rstore::with_base();
+    let mut command = Command::new("sh");
+    let script = format!(
+        "{} shell base -- sh -c 'test ! -t 0 && read line && echo \"got $line\"' > {}/out; echo code $?",
+        crate::support::rstore::PROGRAM,
+        store.root().display()
+    );
+    command
+        .args(["-c", &script])
+        .env("RSTORE_ROOT", store.root());
+    let mut terminal = Terminal::run(&command, 24, 80);
+    terminal.keys("typed\r");
+    assert_eq!(terminal.code(), Some(0));
+    terminal.shows(&["code 0"]);
+    let out = std::fs::read_to_string(store.root().join("out")).expect("a file");
+    assert_eq!(out, "got typed\n");
+}

@@ -21,7 +21,8 @@ pub use build::BuildArgs;
     name = "rstore",
     version,
     after_help = "Exit codes: 0 done, 1 error, 2 usage, 4 corruption found, 5 partly done, \
-                  75 busy, 130 or 143 interrupted; build: that of the failed RUN."
+                  75 busy, 130 or 143 interrupted; build: that of the failed RUN; shell: that of \
+                  the command."
 )]
 pub struct Cli {
     #[command(flatten)]

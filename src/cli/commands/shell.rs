@@ -94,6 +94,9 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         console: context.terminal.stdin && context.terminal.stdout,
         broken: Mutex::default(),
     };
+    if context.terminal.stdin && !interactive.console {
+        type_into_a_pipe()?;
+    }
     let exit = start(&interactive, &lease, &options, &cancel, &opened);
     if opened.throw_away {
         lease.remove_container(opened.container)?;
@@ -266,6 +269,19 @@ fn start(
         }
         None => error.into(),
     })
+}
+
+/// Puts a pipe between our terminal and whoever inherits our input. What it writes goes elsewhere, so
+/// that a terminal of its own would spoil it (line ends, echo); and ours is not for strangers.
+fn type_into_a_pipe() -> Result {
+    let terminal = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 0)?;
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::stdio::dup2_stdin(&read)?;
+    // Ends with what is typed, with its reader, or with this process.
+    std::thread::Builder::new().spawn(move || {
+        let _ = io::copy(&mut fs::File::from(terminal), &mut fs::File::from(write));
+    })?;
+    Ok(())
 }
 
 /// Runs a step with our streams: on a terminal with one of its own that ours is connected with.
