@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::executor::{Cancel, Executor, Network, Outcome, Step, Stream};
-use crate::layer::{Compression, Decompressor, TarReader};
+use crate::executor::{Cancel, Executor, Outcome, Step, Stream};
+use crate::layer::{Decompressor, TarReader};
 use crate::store::{Host, OpenMode, Store};
 
 /// Whether images can be mounted here: as root. CI sets RSTORE_TEST_NO_SKIP, and skips nothing.
