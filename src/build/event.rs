@@ -5,10 +5,12 @@
 //!
 //! ```text
 //! Planned
-//! StepStarted ─┬─ StepCached ───────────────────────────────────────────┬─ StepFinished
+//! StepStarted ─┬─ [StepWaiting] ─ StepCached ───────────────────────────┬─ StepFinished
 //!              └─ [ContainerStarted ─ Output… ─ ContainerRemoved] ──────┴─ StepFailed
 //! Committed, Tagged…
 //! ```
+//! A step that was taken from a cache which then turns out not to have it starts once more.
+//!
 //! An event carries no time: whoever renders has a clock, the library has none.
 
 use crate::executor::Stream;
@@ -65,6 +67,11 @@ pub enum Event {
     },
     /// The step's result was there already.
     StepCached {
+        /// Which.
+        step: StepNumber,
+    },
+    /// The step is not begun: another build, or another stage, is running the same one.
+    StepWaiting {
         /// Which.
         step: StepNumber,
     },

@@ -14,6 +14,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::render::text;
 use crate::{catalog, gc, store};
 
 /// An error whose exit code is known where it arises.
@@ -111,9 +112,11 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Says something on stderr, in the program's name. That nobody listens is no error.
+/// Says something on stderr, in the program's name. That nobody listens is no error. Messages quote
+/// Dockerfiles and images: nothing in them moves the cursor.
 pub fn tell(message: &str) {
-    let _ = writeln!(io::stderr(), "rstore: {message}");
+    let lines: Vec<String> = message.split('\n').map(text::clean).collect();
+    let _ = writeln!(io::stderr(), "rstore: {}", lines.join("\n"));
 }
 
 /// The code of an error.

@@ -77,7 +77,7 @@ pub struct BuildArgs {
     ///
     /// `rawjson` is for programs: one JSON object a line, each with `schema` (1), `time` (RFC 3339),
     /// and `event`: `planned` (`steps`, each with `number`, `stage`, `in_stage`, `stage_steps`,
-    /// `text`, `line`; `skipped_stages`), `warning` (`message`), `step_started`, `step_cached`,
+    /// `text`, `line`; `skipped_stages`), `warning` (`message`), `step_started`, `step_cached`, `step_waiting`,
     /// `container_started` and `container_removed` (`container`), `output` (`stream`, `line`; and
     /// `bytes`, in hexadecimal, where the line is not UTF-8), `step_finished` (`seconds`, `image`),
     /// `step_failed` (`seconds`, `message`, `status`), `committed` (`image`), `tagged` (`name`). What

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::build::event::{Event, Failure, StepInfo, StepNumber};
+use crate::cli::render::text;
 
 /// How many lines of a step's output are kept to be shown if it fails.
 const TAIL: usize = 40;
@@ -17,6 +18,8 @@ pub struct Step {
     pub started: Option<Duration>,
     /// Its last lines of output.
     pub tail: VecDeque<Vec<u8>>,
+    /// Whether it waits for somebody else who runs the same one.
+    pub waits: bool,
     /// Whether it was taken from the cache.
     pub cached: bool,
     /// When it was done, whichever way.
@@ -49,9 +52,19 @@ impl Board {
         match event {
             Event::Planned { steps, .. } => self.plan(steps),
             Event::StepStarted { step } => {
-                self.begun.push(*step);
-                self.change(*step, |step| step.started = Some(now));
+                if !self.begun.contains(step) {
+                    self.begun.push(*step);
+                }
+                self.change(*step, |step| {
+                    step.started = Some(now);
+                    // It may be done again.
+                    step.ended = None;
+                    step.cached = false;
+                    step.waits = false;
+                });
             }
+            Event::StepWaiting { step } => self.change(*step, |step| step.waits = true),
+            Event::ContainerStarted { step, .. } => self.change(*step, |step| step.waits = false),
             Event::StepCached { step } => self.change(*step, |step| step.cached = true),
             Event::StepFinished { step, .. } => {
                 self.change(*step, |step| step.ended = Some(now));
@@ -78,9 +91,14 @@ impl Board {
         self.steps = steps
             .into_iter()
             .map(|info| Step {
-                info,
+                info: StepInfo {
+                    // The Dockerfile may be a stranger's.
+                    text: text::clean(&info.text),
+                    ..info
+                },
                 started: None,
                 tail: VecDeque::new(),
+                waits: false,
                 cached: false,
                 ended: None,
             })

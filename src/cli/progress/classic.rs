@@ -82,6 +82,9 @@ impl State {
                 );
             }
             Event::StepCached { step } => self.tell(*step, b" ---> Using cache\n"),
+            Event::StepWaiting { step } => {
+                self.tell(*step, b" ---> Waiting for another build of this step\n");
+            }
             Event::ContainerStarted { step, container } => {
                 self.tell(*step, format!(" ---> Running in {container}\n").as_bytes());
             }
@@ -114,7 +117,8 @@ impl State {
 
     /// Shows what a step tells, now or when it is its turn.
     fn tell(&mut self, step: StepNumber, text: &[u8]) {
-        if step == self.current {
+        // An earlier one is being done again, since a cache does not have what it said.
+        if step <= self.current {
             self.write(text);
         } else if let Some(waiting) = self.waiting.get_mut(step) {
             waiting.extend_from_slice(text);

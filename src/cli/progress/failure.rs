@@ -41,7 +41,7 @@ pub fn block(board: &Board, settings: &Settings, with_output: bool) -> Vec<u8> {
     };
     let mut block = Vec::new();
     if with_output && !step.tail.is_empty() {
-        let title = text::clean(&board.title(*number));
+        let title = board.title(*number);
         block.extend_from_slice(format!("------\n > {title}:\n").as_bytes());
         for line in &step.tail {
             block.extend_from_slice(&settings.line(line));

@@ -154,10 +154,12 @@ fn line(board: &Board, number: StepNumber, size: Size, now: Duration, ended: boo
         ("", Some(Paint::Done))
     } else if ended {
         ("CANCELED ", Some(Paint::Cancelled))
+    } else if step.waits {
+        ("WAITING ", None)
     } else {
         ("", None)
     };
-    let title = text::clean(&board.title(number));
+    let title = board.title(number);
     let time = format!(" {:.1}s", board.elapsed(number, now).as_secs_f64());
     let room = width(size).saturating_sub(time.len());
     let left = text::fit(&format!(" => {word}{title}"), room);
@@ -220,8 +222,27 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_waits_is_marked_and_one_that_starts_again_stands_there_once() {
+        let mut events = side_by_side()[..6].to_vec();
+        events.push(Event::StepWaiting { step: 1 });
+        let waiting = text(&during(&board(&events), WIDE, Duration::from_secs(1)));
+        assert!(waiting.contains(" => WAITING [builder 2/2] RUN make"));
+        events.extend([Event::StepCached { step: 1 }, finished(1)]);
+        let cached = text(&during(&board(&events), WIDE, Duration::from_secs(1)));
+        assert!(cached.contains("(3/4)\n") && cached.contains(" => CACHED [builder 2/2]"));
+        events.extend([Event::StepStarted { step: 1 }, started(1)]);
+        let again = text(&during(&board(&events), WIDE, Duration::from_secs(1)));
+        assert!(again.contains("(2/4)\n"), "{again}");
+        assert_eq!(again.matches("RUN make").count(), 1, "{again}");
+        assert!(!again.contains("CACHED"), "{again}");
+    }
+
+    #[test]
     fn a_picture_fits_every_terminal() {
         let mut events = side_by_side()[..11].to_vec();
+        if let Event::Planned { steps, .. } = &mut events[0] {
+            steps[1].text = "RUN 東京 \x1b[2J\x1b]0;title\x07 <<EOF\nmore\r\tEOF".into();
+        }
         for count in 0..50 {
             let line = format!(
                 "東京\t\x1b[2J\x1b[{count}A line {count} {}",

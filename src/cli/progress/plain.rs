@@ -123,6 +123,10 @@ impl State {
             Event::StepCached { step } => {
                 self.say(*step, format!("#{} CACHED\n\n", step + 1).into_bytes(), now);
             }
+            Event::StepWaiting { step } => {
+                let text = format!("#{} waiting for another build of this step\n", step + 1);
+                self.say(*step, text.into_bytes(), now);
+            }
             Event::Output { step, line, .. } => {
                 let mut text = format!("#{} {:.3} ", step + 1, seconds(*step)).into_bytes();
                 text.extend_from_slice(&self.settings.line(line));
@@ -181,7 +185,7 @@ impl State {
     /// Gives the floor to a step: its title, and what it has said so far.
     fn give(&mut self, step: StepNumber, now: Duration) {
         self.floor = Some((step, now));
-        let title = text::clean(&self.board.title(step));
+        let title = self.board.title(step);
         let mut text = format!("#{} {title}\n", step + 1).into_bytes();
         if let Some(waiting) = self.waiting.remove(&step) {
             text.extend_from_slice(&waiting.text);

@@ -9,6 +9,7 @@
 //! | `warning` | `message` |
 //! | `step_started` | `step` |
 //! | `step_cached` | `step`: what it gives was there already; `step_finished` follows |
+//! | `step_waiting` | `step`: another build, or another stage, is running the same one |
 //! | `container_started`, `container_removed` | `step`, `container` |
 //! | `output` | `step`, `stream` (`stdout`, `stderr`), `line`; `bytes` in hexadecimal where the line is not UTF-8 |
 //! | `step_finished` | `step`, `seconds`, `image` (null for `FROM scratch`) |
@@ -18,7 +19,7 @@
 //!
 //! Every object has `schema`, `time` (RFC 3339, UTC, milliseconds) and `event`. Steps are told by
 //! their `number`, from 0; `in_stage` and `line` count from 1. Events of steps that run side by
-//! side are interleaved. `schema` grows when something that is here changes or goes; what is new is
+//! side are interleaved; one that a cache did not have after all starts once more. `schema` grows when something that is here changes or goes; what is new is
 //! added without that, so readers pass over events and keys that they don't know.
 //!
 //! An error that ends the program is told after these, as every command tells it: on a line that
@@ -111,6 +112,7 @@ impl State {
             Event::Warning { message } => ("warning", json!({ "message": message })),
             Event::StepStarted { step } => ("step_started", json!({ "step": step })),
             Event::StepCached { step } => ("step_cached", json!({ "step": step })),
+            Event::StepWaiting { step } => ("step_waiting", json!({ "step": step })),
             Event::ContainerStarted { step, container } => (
                 "container_started",
                 json!({ "step": step, "container": container }),
@@ -178,6 +180,7 @@ mod tests {
                 message: "one \"thing\"".into(),
             },
         );
+        events.insert(7, Event::StepWaiting { step: 1 });
         events.insert(
             9,
             Event::Output {
