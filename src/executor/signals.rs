@@ -88,7 +88,8 @@ fn install(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as libc::sighandler_t;
         action.sa_flags = libc::SA_RESTART;
-        libc::sigemptyset(&mut action.sa_mask);
+        // One handler after the other: the first signal is not overtaken by a second.
+        libc::sigfillset(&mut action.sa_mask);
         libc::sigaction(signal, &action, std::ptr::null_mut());
     }
 }
