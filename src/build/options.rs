@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::executor::{DEFAULT_SHM_SIZE, Network, Resource};
+use crate::executor::{Network, Resource};
 use crate::layer::Compression;
 use crate::oci::Platform;
 
@@ -62,7 +62,7 @@ impl Options {
             timestamp: None,
             add_hosts: Vec::new(),
             resolv_conf: Vec::new(),
-            shm_size: DEFAULT_SHM_SIZE,
+            shm_size: crate::executor::DEFAULT_SHM_SIZE,
             ulimits: Vec::new(),
         }
     }

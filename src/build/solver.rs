@@ -30,7 +30,8 @@ use super::run::{self, Surroundings};
 use super::tree::Tree;
 use crate::executor::{Exit, Network};
 use crate::oci::Digest;
-use crate::store::{Container, Image, Left, Lower};
+use crate::store::containers::Left;
+use crate::store::{Container, Image, Lower};
 
 /// What a finished stage gives to others. `None`: a stage of `FROM scratch` alone.
 type StageResult = Option<Image>;

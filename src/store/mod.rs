@@ -35,7 +35,7 @@ pub mod publish;
 pub mod snapshots;
 pub mod tags;
 
-pub use containers::{Container, Left};
+pub use containers::Container;
 pub use images::Image;
 pub use lease::Lease;
 pub use publish::{LayerBlob, NewImage};

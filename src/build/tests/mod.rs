@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::executor::{Cancel, Executor, Outcome, Step, Stream};
-use crate::layer::{Decompressor, TarReader};
+use crate::executor::{Cancel, Executor, Network, Outcome, Step, Stream};
+use crate::layer::{Compression, Decompressor, TarReader};
 use crate::store::{Host, OpenMode, Store};
 
 /// Whether images can be mounted here: as root. CI sets RSTORE_TEST_NO_SKIP, and skips nothing.
@@ -121,8 +121,22 @@ fn options() -> Options {
         variant: None,
     };
     Options {
+        target: None,
+        build_args: BTreeMap::new(),
+        labels: Vec::new(),
+        tags: Vec::new(),
+        platform: platform.clone(),
+        build_platform: platform,
+        no_cache: false,
+        network: Network::Host,
+        compression: Compression::default(),
         jobs: 2,
-        ..Options::new(platform)
+        keep_failed: false,
+        timestamp: None,
+        add_hosts: Vec::new(),
+        resolv_conf: Vec::new(),
+        shm_size: 64 << 20,
+        ulimits: Vec::new(),
     }
 }
 

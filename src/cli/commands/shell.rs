@@ -23,7 +23,8 @@ use crate::cli::{Context, Result};
 use crate::executor::{self, Cancel, Console, Exit, Native, Network, Outcome, Stdin, Stream};
 use crate::executor::{Error, signals};
 use crate::gc;
-use crate::store::{self, Container, Image, Lease, Left, Lower};
+use crate::store::containers::Left;
+use crate::store::{self, Container, Image, Lease, Lower};
 
 /// Open a shell in an image, or in the container that a failed step left
 ///
