@@ -525,7 +525,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         container: &Container,
         exit: Exit,
     ) -> Result<(), StepError> {
-        self.settle().map_err(|()| StepError::Needed)?;
+        self.settle().map_err(|_| StepError::Needed)?;
         let lease = self.solver.around.lease;
         let rows = lease.store().catalog().read(|tx| tx.leases());
         let rows = rows.map_err(crate::store::Error::from)?;
