@@ -20,6 +20,7 @@ use chrono::{DateTime, SecondsFormat};
 use super::copy::{self, Emission, Selection};
 use super::error::StepError;
 use super::event::Event;
+use super::interrupt::Interruptible;
 use super::key;
 use super::options::Options;
 use super::plan::{FilesOperation, Step};
@@ -83,6 +84,8 @@ pub struct Committer<'a> {
     pub parent: Option<Image>,
     /// The platform of a stage that stands on nothing.
     pub platform: Platform,
+    /// Whether somebody asked for the end: no layer is written any further.
+    pub stopped: &'a (dyn Fn() -> bool + Sync),
     /// Takes events.
     pub tell: &'a (dyn Fn(Event) + Sync),
     /// Hears the key of each step that is in the cache now.
@@ -222,7 +225,8 @@ impl Committer<'_> {
         let ingest = self.lease.ingest()?;
         let mut failure = None;
         let packed = layer::pack(self.options.compression, ingest, |writer| {
-            source(writer).map_err(|error| match error {
+            let mut sink = Interruptible::new(writer, self.stopped);
+            source(&mut sink).map_err(|error| match error {
                 StepError::Layer(error) => error,
                 // The pipeline carries a layer's errors; another one waits beside it.
                 other => {
@@ -233,6 +237,7 @@ impl Committer<'_> {
         });
         let (packed, ingest) = match (packed, failure) {
             (_, Some(failure)) => return Err(failure),
+            (Err(_), None) if (self.stopped)() => return Err(StepError::Interrupted),
             (packed, None) => packed?,
         };
         if packed.is_empty() {

@@ -121,7 +121,11 @@ fn told(exit: &executor::Exit) -> String {
 
 fn place(kept: &Option<String>) -> String {
     kept.as_ref()
-        .map(|id| format!("; its container {id} is kept until the next prune"))
+        .map(|id| {
+            format!(
+                "; its container {id} is kept until the next prune: `rstore shell {id}` opens it"
+            )
+        })
         .unwrap_or_default()
 }
 

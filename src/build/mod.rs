@@ -18,6 +18,7 @@
 //! | [`run`] | one process in an intermediate container |
 //! | [`commit`] | layers and intermediate images, beside the next step |
 //! | [`squash`], [`annotate`] | what the result is besides its steps |
+//! | [`interrupt`] | the end of a commit that nobody waits for |
 //! | [`solver`] | stages side by side, cache first |
 //! | [`cache`] | the cache outside of the store: what `--cache-to` writes and `--cache-from` reads |
 //! | [`platform`], [`emulation`] | platforms' names, their ARGs, whether their programs run here |
@@ -32,6 +33,7 @@ pub mod copy;
 pub mod emulation;
 pub mod error;
 pub mod event;
+pub mod interrupt;
 pub mod key;
 pub mod lower;
 pub mod mounts;

@@ -92,3 +92,36 @@ impl Entitlement {
         }
     }
 }
+
+impl Options {
+    /// What a build for `platform`, this machine's own, has where nobody asks for anything.
+    pub fn new(platform: Platform) -> Options {
+        Options {
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: Vec::new(),
+            annotations: BTreeMap::new(),
+            squash: false,
+            tags: Vec::new(),
+            platform: platform.clone(),
+            platforms: Vec::new(),
+            build_platform: platform,
+            no_cache: false,
+            no_cache_stages: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            network: Network::Host,
+            compression: Compression::default(),
+            jobs: 1,
+            keep_failed: false,
+            timestamp: None,
+            add_hosts: Vec::new(),
+            resolv_conf: Vec::new(),
+            shm_size: crate::executor::DEFAULT_SHM_SIZE,
+            ulimits: Vec::new(),
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            allow: BTreeSet::new(),
+        }
+    }
+}

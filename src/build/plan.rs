@@ -56,7 +56,7 @@ pub enum Operation {
 }
 
 /// A process to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RunOperation {
     /// The program and its arguments.
     pub arguments: Vec<String>,

@@ -32,14 +32,16 @@ use super::copy::{self, Selection};
 use super::error::{Error, StepError};
 use super::event::{Event, Failure, Sink};
 use super::key::selection_key;
+use super::lower::is_proxy;
 use super::mounts::Mounted;
 use super::plan::{
     Base, BuildGraph, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
 };
 use super::run::{self, Surroundings};
 use super::tree::Tree;
-use crate::executor::Exit;
+use crate::executor::{Exit, Network};
 use crate::oci::Digest;
+use crate::store::containers::Left;
 use crate::store::{Container, Image, Lower, StepLock};
 
 use mounted::Inputs;
@@ -192,6 +194,15 @@ impl<'a> Solver<'a> {
         self.changed.notify_all();
     }
 
+    /// Whether somebody asked for the end. A step that failed stops what runs too, but not the
+    /// commits of those that are done: they stay in the cache.
+    fn is_interrupted(&self) -> bool {
+        self.around.cancel.is_cancelled()
+            && lock(&self.failure)
+                .as_ref()
+                .is_none_or(Error::is_interrupted)
+    }
+
     fn tell(&self, event: Event) {
         self.sink.event(event);
     }
@@ -268,12 +279,14 @@ impl<'a> Solver<'a> {
         let made = |key| {
             lock(&self.made).insert(key);
         };
+        let stopped = || self.is_interrupted();
         let (sender, jobs) = channel();
         let committer = Committer {
             lease: self.around.lease,
             options: self.around.options,
             parent: base.clone(),
             platform: stage.platform.clone(),
+            stopped: &stopped,
             tell: &tell,
             made: &made,
         };
@@ -502,10 +515,7 @@ impl<'a, 'g> StageThread<'_, 'a, 'g> {
             Ok(exit) => {
                 let keep = around.options.keep_failed && exit != Exit::Cancelled;
                 if keep {
-                    around
-                        .lease
-                        .store()
-                        .keep_container(&container, exit.code())?;
+                    self.keep(step, operation, &container, exit)?;
                 } else {
                     around.lease.remove_container(container)?;
                     self.solver.tell(Event::ContainerRemoved {
@@ -543,6 +553,38 @@ impl<'a, 'g> StageThread<'_, 'a, 'g> {
         self.submit(step, work, inputs.stages, lock)?;
         self.lowers = Some(above);
         Ok(())
+    }
+
+    /// Keeps the container of a failed step. Its image is the one that it ran on: by now its layers
+    /// have to be written.
+    fn keep(
+        &mut self,
+        step: &Step,
+        operation: &RunOperation,
+        container: &Container,
+        exit: Exit,
+    ) -> Result<(), StepError> {
+        self.settle().map_err(|_| StepError::Needed)?;
+        let lease = self.solver.around.lease;
+        let rows = lease.store().catalog().read(|tx| tx.leases());
+        let rows = rows.map_err(crate::store::Error::from)?;
+        let row = rows.into_iter().find(|row| row.id == lease.id());
+        let environment = operation.environment.iter();
+        let left = Left {
+            build: row.map_or_else(String::new, |row| row.detail),
+            dockerfile: self.solver.name.to_owned(),
+            line: step.info.line,
+            environment: environment
+                .filter(|(name, _)| !is_proxy(name))
+                .cloned()
+                .collect(),
+            user: operation.user.clone(),
+            directory: operation.directory.clone(),
+            offline: operation.network == Network::None,
+            shell: step.config.shell(),
+        };
+        let image = self.image().map(|image| &image.digest);
+        Ok(lease.keep_container(container, image, exit.code(), &left)?)
     }
 
     fn files(&mut self, step: &'g Step, operation: &'g FilesOperation) -> Result<(), StepError> {

@@ -9,11 +9,12 @@
 //! | 5 | partly done |
 //! | 75 | busy, try again |
 //! | 130, 143 | interrupted, terminated |
-//! | other | `build`: the failed RUN's own |
+//! | other | `build`: the failed RUN's own; `shell`: the command's |
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::render::text;
 use crate::{archive, catalog, gc, store};
 
 /// An error whose exit code is known where it arises.
@@ -34,6 +35,9 @@ pub enum Failure {
     /// A signal ended it.
     #[error("interrupted by {}", signal_name(*.0))]
     Interrupted(i32),
+    /// A command that was run for somebody ended with this status, and has said why itself.
+    #[error("the command ended with status {0}")]
+    Command(i32),
     /// A step of a build ended with this status.
     #[error("{message}")]
     Step {
@@ -53,10 +57,12 @@ impl Failure {
             Failure::Busy(_) => 75,
             Failure::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
             // Zero would say that it went well.
-            Failure::Step { status, .. } => match u8::try_from(*status) {
-                Ok(0) | Err(_) => 1,
-                Ok(code) => code,
-            },
+            Failure::Step { status, .. } | Failure::Command(status) => {
+                match u8::try_from(*status) {
+                    Ok(0) | Err(_) => 1,
+                    Ok(code) => code,
+                }
+            }
         }
     }
 }
@@ -80,6 +86,9 @@ pub fn end(outcome: super::Result) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if matches!(error.downcast_ref(), Some(Failure::Command(_))) => {
+            ExitCode::from(code(&error))
+        }
         Err(error) => {
             tell(&format!("error: {}", message(&error)));
             if let Some(remedy) = remedy(&error) {
@@ -103,9 +112,11 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Says something on stderr, in the program's name. That nobody listens is no error.
+/// Says something on stderr, in the program's name. That nobody listens is no error. Messages quote
+/// Dockerfiles and images: nothing in them moves the cursor.
 pub fn tell(message: &str) {
-    let _ = writeln!(io::stderr(), "rstore: {message}");
+    let lines: Vec<String> = message.split('\n').map(text::clean).collect();
+    let _ = writeln!(io::stderr(), "rstore: {}", lines.join("\n"));
 }
 
 /// The code of an error.
@@ -114,10 +125,10 @@ pub fn code(error: &anyhow::Error) -> u8 {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.code();
         }
-        if let Some(error) = cause.downcast_ref::<store::Error>()
-            && error.is_corruption()
-        {
-            return 4;
+        match cause.downcast_ref::<store::Error>() {
+            Some(store::Error::ContainerBusy { .. }) => return 75,
+            Some(error) if error.is_corruption() => return 4,
+            _ => {}
         }
         if let Some(archive::Error::Store(error)) = cause.downcast_ref::<archive::Error>()
             && error.is_corruption()
@@ -201,6 +212,7 @@ mod tests {
             (Failure::Interrupted(2), 130),
             (Failure::Interrupted(15), 143),
             (step(42), 42),
+            (Failure::Command(137), 137),
             (step(0), 1),
             (step(-1), 1),
         ] {

@@ -60,6 +60,8 @@ pub enum Stage {
     Disarm,
     /// Waiting for children.
     Wait,
+    /// Making the step's terminal its controlling one.
+    Terminal,
     /// The limit with this index.
     Limit,
     /// The bounding set.
@@ -81,7 +83,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 23] = [
+    const ALL: [Stage; 24] = [
         Stage::Arm,
         Stage::Session,
         Stage::Propagation,
@@ -96,6 +98,7 @@ impl Stage {
         Stage::Spawn,
         Stage::Disarm,
         Stage::Wait,
+        Stage::Terminal,
         Stage::Limit,
         Stage::Bounding,
         Stage::Seccomp,

@@ -43,6 +43,7 @@
 //! | `prepare` | everything that is made before clone |
 //! | `resolve`, `stubs` | mount points in a root that an image filled; those that were missing |
 //! | `init`, `process` | the two children |
+//! | `console` | a terminal for a step, and the caller's behind it |
 //! | `channel`, `explain` | what the children say, and what it means |
 //! | `mounts/*` | proc, sys, dev, the caller's mounts; masking |
 //! | `owners` | a view of somebody's files as root's |
@@ -53,6 +54,7 @@
 mod cancel;
 mod capabilities;
 mod channel;
+mod console;
 mod error;
 mod explain;
 mod init;
@@ -71,6 +73,7 @@ pub mod stubs;
 pub mod userns;
 
 pub use cancel::Cancel;
+pub use console::Console;
 pub use error::Error;
 pub use native::Native;
 pub use owners::as_roots;

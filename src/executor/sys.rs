@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -199,6 +199,13 @@ pub fn place(old: impl AsFd, new: RawFd, close_on_exec: bool) -> Result<()> {
     }
     // SAFETY: dup3(2) on numbers; the kernel checks them.
     check(unsafe { libc::dup3(old, new, flags) } as c_long).map(drop)
+}
+
+/// Makes the terminal at number 0 that of this process's session, which has none.
+pub fn take_controlling_terminal() -> Result<()> {
+    // SAFETY: init has placed it there, and nobody closes it meanwhile.
+    let stdin = unsafe { BorrowedFd::borrow_raw(0) };
+    rustix::process::ioctl_tiocsctty(stdin)
 }
 
 /// Closes the descriptor with this number, whoever owned it: for children before execve.

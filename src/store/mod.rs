@@ -120,6 +120,36 @@ pub enum Error {
         /// The IDs.
         candidates: Vec<String>,
     },
+    /// Several containers have an ID that starts so.
+    #[error("{prefix:?} is the beginning of several container IDs: {}", .candidates.join(", "))]
+    AmbiguousContainer {
+        /// What was asked for.
+        prefix: String,
+        /// The IDs.
+        candidates: Vec<String>,
+    },
+    /// No container has this ID.
+    #[error("there is no container {id} any more; `rstore ps` lists those that there are")]
+    UnknownContainer {
+        /// The ID.
+        id: String,
+    },
+    /// Somebody else has the container.
+    #[error("the container {id} is in use by {by}; try again when that has ended")]
+    ContainerBusy {
+        /// The ID.
+        id: String,
+        /// By whom.
+        by: String,
+    },
+    /// A build was killed while a step ran in the container.
+    #[error(
+        "the build that ran the container {id} was killed, and what it left is not whole; `rstore prune` removes it"
+    )]
+    ContainerDead {
+        /// The ID.
+        id: String,
+    },
     /// An index has no image for the platform.
     #[error("image {name:?} has no variant for {wanted}; it has {}", .found.join(", "))]
     NoPlatform {

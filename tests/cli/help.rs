@@ -26,6 +26,7 @@ const VERBS: &[&str] = &[
     "ps",
     "rmi",
     "save",
+    "shell",
     "tag",
     "unpin",
     "untag",

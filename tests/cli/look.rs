@@ -331,7 +331,7 @@ fn ps_and_log_are_empty_where_nothing_was_built() {
     let store = Everything::new().sample;
     assert_eq!(
         store.ok(&["ps"]),
-        "CONTAINER ID   IMAGE   STEP   CREATED   STATUS   SIZE\n"
+        "CONTAINER ID   IMAGE   STEP   BUILD   CREATED   STATUS   SIZE\n"
     );
     assert_eq!(store.ok(&["log", "-q"]), "");
     store.ok(&["tag", "app", "other"]);

@@ -1,4 +1,5 @@
-//! `kill -9` at any point of a build leaves nothing that the next prune does not remove.
+//! `kill -9` at any point of a build leaves nothing that the next prune does not remove. What other
+//! signals do is in `interrupts`.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -94,52 +95,4 @@ fn a_build_killed_anywhere_leaves_nothing_after_a_prune_and_then_succeeds() {
     store.ok(["prune", "-f", "--cache-mounts"]);
     let left = std::fs::read_dir(store.root().join("rstore/cache-mounts"));
     assert_eq!(left.expect("a directory").count(), 0);
-}
-
-#[test]
-fn an_interrupted_build_takes_its_children_with_it() {
-    let store = Rstore::with_base();
-    let mark = format!("rstore-interrupt-{}", std::process::id());
-    let dockerfile = format!("FROM base\nENV MARK={mark}\nRUN echo first > /f\nRUN sleep 1000\n");
-    let context = Context::new(&dockerfile);
-    for (signal, code) in [
-        (rustix::process::Signal::INT, 130),
-        (rustix::process::Signal::TERM, 143),
-    ] {
-        let mut command = store.command();
-        command
-            .args(["build", "-t", "app"])
-            .arg(context.path())
-            .env("MARK", &mark);
-        let child = command
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .expect("rstore runs");
-        let sleeps = || {
-            machine::processes_with(&mark)
-                .iter()
-                .any(|line| line.contains("sleep 1000"))
-        };
-        let began = Instant::now();
-        while !sleeps() {
-            assert!(
-                began.elapsed() < Duration::from_secs(20),
-                "the step never began"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let process = rustix::process::Pid::from_raw(child.id() as i32).expect("a process ID");
-        rustix::process::kill_process(process, signal).expect("a child can be signalled");
-        let output = child.wait_with_output().expect("rstore ends");
-        let finished = crate::support::Finished::new(&command, &output);
-        assert_eq!(finished.code, code, "{finished}");
-        assert_eq!(
-            machine::processes_left(&mark, Duration::from_secs(2)),
-            Vec::<String>::new()
-        );
-        let mounts = machine::mounts_left(store.root(), Duration::from_secs(2));
-        assert!(mounts.is_empty(), "{mounts:#?}");
-        // No prune is needed where there was time to tidy up.
-        assert_eq!(store.debris(), Vec::<PathBuf>::new());
-    }
 }

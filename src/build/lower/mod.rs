@@ -118,7 +118,7 @@ fn unused_arguments(options: &Options, used: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// The names that RUN sees without ARG if they are given; then no cache key or history holds them.
-fn is_proxy(name: &str) -> bool {
+pub(super) fn is_proxy(name: &str) -> bool {
     matches!(
         name.to_ascii_lowercase().as_str(),
         "http_proxy" | "https_proxy" | "ftp_proxy" | "no_proxy" | "all_proxy"

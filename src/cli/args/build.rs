@@ -95,6 +95,19 @@ pub struct BuildArgs {
     #[arg(short, long)]
     pub quiet: bool,
     /// How the build is shown
+    ///
+    /// BUILDKIT_PROGRESS is understood too, and comes last. Everything goes to stderr, but for the
+    /// image's ID of `quiet`.
+    ///
+    /// `rawjson` is for programs: one JSON object a line, each with `schema` (1), `time` (RFC 3339),
+    /// and `event`: `planned` (`steps`, each with `number`, `stage`, `in_stage`, `stage_steps`,
+    /// `text`, `line`; `skipped_stages`), `warning` (`message`), `step_started`, `step_cached`, `step_waiting`,
+    /// `container_started` and `container_removed` (`container`), `output` (`stream`, `line`; and
+    /// `bytes`, in hexadecimal, where the line is not UTF-8), `step_finished` (`seconds`, `image`),
+    /// `step_failed` (`seconds`, `message`, `status`), `committed` (`image`), `tagged` (`name`). What
+    /// is about one step has its number as `step`. What is not known is to be passed over: events
+    /// and keys are added under the same schema. The error that ends a build follows on a line that
+    /// begins with `rstore: error: `.
     #[arg(
         long,
         value_name = "KIND",

@@ -24,7 +24,8 @@ pub use build::BuildArgs;
     name = "rstore",
     version,
     after_help = "Exit codes: 0 done, 1 error, 2 usage, 4 corruption found, 5 partly done, \
-                  75 busy, 130 or 143 interrupted; build: that of the failed RUN."
+                  75 busy, 130 or 143 interrupted; build: that of the failed RUN; shell: that of \
+                  the command."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -75,6 +76,7 @@ pub enum Command {
     /// No longer keep an image for its pin
     Unpin(commands::pin::Args),
     Prune(commands::prune::Args),
+    Shell(commands::shell::Args),
     Completions(commands::completions::Args),
     Version(commands::version::Args),
 }
@@ -89,12 +91,13 @@ impl Command {
                 | Command::Ps(_)
                 | Command::Rmi(_)
                 | Command::Prune(_)
+                | Command::Shell(_)
         )
     }
 
     /// Whether it cannot do without a user namespace where the user isn't root.
     pub fn runs_steps(&self) -> bool {
-        matches!(self, Command::Build(_))
+        matches!(self, Command::Build(_) | Command::Shell(_))
     }
 }
 

@@ -39,12 +39,13 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     gc::finish(store.layout(), store.catalog(), context.now)?;
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
-    let kind = Kind::choose(arguments.progress, arguments.quiet, context.terminal.stderr);
+    let asked = arguments.progress.or_else(|| buildkits_progress(context));
+    let kind = Kind::choose(asked, arguments.quiet, &context.terminal);
     let quoted = Quoted {
         name: name.clone(),
         text: String::from_utf8_lossy(&text).into_owned(),
     };
-    let settings = Settings::new(Some(quoted), context.terminal.color);
+    let settings = Settings::new(Some(quoted), &context.terminal);
     let display = if context.progress || arguments.quiet {
         progress::renderer(kind, settings)
     } else {
@@ -82,6 +83,17 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         target::write_file(file, built.id().to_string().as_bytes())?;
     }
     Ok(())
+}
+
+/// The display that `BUILDKIT_PROGRESS` names.
+fn buildkits_progress(context: &Context) -> Option<Kind> {
+    let word = std::env::var("BUILDKIT_PROGRESS").ok();
+    Kind::buildkits(word.as_deref()).unwrap_or_else(|word| {
+        context.tell(&format!(
+            "notice: BUILDKIT_PROGRESS={word:?} names no display (auto, tty, plain, classic, rawjson, quiet): ignored"
+        ));
+        None
+    })
 }
 
 /// Says what is wrong with a context that is none, in words of the command line.

@@ -22,6 +22,7 @@ pub mod ps;
 pub mod removal;
 pub mod rmi;
 pub mod save;
+pub mod shell;
 pub mod tag;
 pub mod untag;
 pub mod version;
@@ -51,6 +52,7 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Pin(arguments) => pin::pin(&arguments, context),
         Command::Unpin(arguments) => pin::unpin(&arguments, context),
         Command::Prune(arguments) => prune::run(&arguments, context),
+        Command::Shell(arguments) => shell::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Version(arguments) => version::run(&arguments, context),
     }

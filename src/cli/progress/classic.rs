@@ -89,8 +89,9 @@ impl State {
                 self.tell(*step, format!(" ---> Running in {container}\n").as_bytes());
             }
             Event::Output { step, line, .. } => {
-                self.tell(*step, line);
-                self.tell(*step, b"\n");
+                let mut line = self.settings.line(line).into_owned();
+                line.push(b'\n');
+                self.tell(*step, &line);
             }
             Event::ContainerRemoved { step, container } => {
                 let line = format!(" ---> Removed intermediate container {container}\n");
@@ -130,7 +131,7 @@ impl State {
             .board
             .steps
             .get(self.current)
-            .is_some_and(|step| step.finished)
+            .is_some_and(|step| step.ended.is_some())
         {
             self.current += 1;
             if let Some(waiting) = self.waiting.get_mut(self.current) {
@@ -149,7 +150,7 @@ impl State {
                     self.write(&text);
                 }
             }
-            let block = failure::block(&self.board, self.settings.dockerfile.as_ref(), false);
+            let block = failure::block(&self.board, &self.settings, false);
             self.write(&block);
         }
         let end = std::mem::take(&mut self.end);
