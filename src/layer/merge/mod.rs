@@ -21,10 +21,11 @@
 
 mod tree;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 
-use tree::{Id, Names, ROOT, Tree};
+use hashbrown::{HashMap, HashSet};
+use tree::{Id, Name, Names, ROOT, Tree};
 
 use super::entry::{Entry, EntrySink, Kind, join};
 use super::error::{Error, Result};
@@ -96,10 +97,14 @@ pub fn squash<L: Layers>(
     Ok(sending.rest()?)
 }
 
-/// A file to send: its names in byte order.
+/// A name in a directory. Whole paths are made when they are sent: in a deep tree, all of them at
+/// once would be many times what the layers hold.
+type Place = (Id, Vec<u8>);
+
+/// A file to send: its names, in the order of the walk.
 struct File {
     node: Id,
-    names: Vec<Vec<u8>>,
+    names: Vec<Place>,
 }
 
 /// What is sent.
@@ -107,19 +112,27 @@ struct File {
 struct Plan {
     /// By layer, and entry in it.
     files: BTreeMap<usize, BTreeMap<u64, File>>,
-    /// The directories that are new or changed, in byte order of their components.
-    directories: Vec<Vec<u8>>,
-    /// Those and all others, since what is in them may need them.
-    all: BTreeMap<Vec<u8>, Id>,
-    /// The directory and the name of each thing below that is gone.
-    gone: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The directories that are new or changed, each before those in it.
+    directories: Vec<Id>,
+    /// Where each directory is, since what is in it may need it.
+    places: HashMap<Id, Place>,
+    /// What is below, and gone.
+    gone: Vec<Place>,
+}
+
+/// A directory that is being walked.
+struct Level<'t> {
+    directory: Id,
+    children: std::collections::btree_map::Iter<'t, Vec<u8>, Name>,
+    /// What was there below.
+    below: Option<&'t BTreeMap<Vec<u8>, Option<Id>>>,
 }
 
 impl Plan {
     fn new(tree: &Tree, base: usize, below: &Names) -> Plan {
         let mut plan = Plan::default();
-        let mut names: BTreeMap<Id, (bool, Vec<Vec<u8>>)> = BTreeMap::new();
-        plan.walk(tree, ROOT, &[], base, Some(below), &mut names);
+        let mut names: BTreeMap<Id, (bool, Vec<Place>)> = BTreeMap::new();
+        plan.walk(tree, base, below, &mut names);
         for (node, (renamed, names)) in names {
             let Some(origin) = tree.nodes[node].origin else {
                 continue;
@@ -133,38 +146,69 @@ impl Plan {
         plan
     }
 
-    /// Walks a directory; `names` gathers each file's names, and whether one of them is new.
+    /// Walks the tree in byte order of names; `names` gathers each file's, and whether one of them
+    /// is new.
     fn walk(
         &mut self,
         tree: &Tree,
-        directory: Id,
-        path: &[u8],
         base: usize,
-        below: Option<&Names>,
-        names: &mut BTreeMap<Id, (bool, Vec<Vec<u8>>)>,
+        below: &Names,
+        names: &mut BTreeMap<Id, (bool, Vec<Place>)>,
     ) {
-        let children = &tree.nodes[directory].children;
-        for name in below.iter().flat_map(|below| below.0.keys()) {
-            if !children.contains_key(name) {
-                self.gone.push((path.to_vec(), name.clone()));
-            }
-        }
-        for (name, child) in children {
-            let path = join(path, name);
+        let mut levels = vec![self.enter(tree, ROOT, Some(ROOT), below)];
+        while let Some(level) = levels.last_mut() {
+            let Some((name, child)) = level.children.next() else {
+                levels.pop();
+                continue;
+            };
+            let place = (level.directory, name.clone());
             if !tree.is_directory(child.node) {
                 let file = names.entry(child.node).or_default();
                 file.0 |= child.layer >= base;
-                file.1.push(path);
+                file.1.push(place);
                 continue;
             }
             let origin = tree.nodes[child.node].origin;
             if origin.is_some_and(|origin| origin.layer >= base) {
-                self.directories.push(path.clone());
+                self.directories.push(child.node);
             }
-            self.all.insert(path.clone(), child.node);
-            let below = below.and_then(|below| below.0.get(name)?.as_ref());
-            self.walk(tree, child.node, &path, base, below, names);
+            self.places.insert(child.node, place);
+            let same = level.below.and_then(|names| *names.get(name)?);
+            levels.push(self.enter(tree, child.node, same, below));
         }
+    }
+
+    /// Goes into a directory; `same` is the one that was at its path below.
+    fn enter<'t>(
+        &mut self,
+        tree: &'t Tree,
+        directory: Id,
+        same: Option<Id>,
+        below: &'t Names,
+    ) -> Level<'t> {
+        let children = &tree.nodes[directory].children;
+        let below = same.and_then(|same| below.0.get(&same));
+        for name in below.into_iter().flat_map(BTreeMap::keys) {
+            if !children.contains_key(name) {
+                self.gone.push((directory, name.clone()));
+            }
+        }
+        Level {
+            directory,
+            children: children.iter(),
+            below,
+        }
+    }
+
+    /// The path of a directory.
+    fn path(&self, mut directory: Id) -> Vec<u8> {
+        let mut names = Vec::new();
+        while let Some((parent, name)) = self.places.get(&directory) {
+            names.push(name.as_slice());
+            directory = *parent;
+        }
+        names.reverse();
+        names.join(&b'/')
     }
 }
 
@@ -173,7 +217,7 @@ struct Sending<'a> {
     tree: &'a Tree,
     plan: &'a Plan,
     /// The directories that were sent.
-    sent: HashSet<Vec<u8>>,
+    sent: HashSet<Id>,
     sink: &'a mut dyn EntrySink,
 }
 
@@ -186,8 +230,8 @@ impl Sending<'_> {
         }
         let plan = self.plan;
         for (directory, name) in &plan.gone {
-            self.directories_to(directory)?;
-            self.sink.entry(&whiteout::entry(directory, name), None)?;
+            let path = self.directory(*directory)?;
+            self.sink.entry(&whiteout::entry(&path, name), None)?;
         }
         Ok(())
     }
@@ -213,14 +257,12 @@ impl Sending<'_> {
         let mut entry = self.tree.nodes[file.node].entry.clone();
         let content = content.filter(|_| matches!(entry.kind, Kind::File { .. }));
         let mut content = content;
-        for (number, name) in file.names.iter().enumerate() {
-            let directory = super::entry::split(name).0.to_vec();
-            self.directories_to(&directory)?;
-            entry.path.clone_from(name);
+        for (number, (directory, name)) in file.names.iter().enumerate() {
+            entry.path = join(&self.directory(*directory)?, name);
             if number == 0 {
                 self.sink.entry(&entry, content.take())?;
                 entry.kind = Kind::Hardlink {
-                    target: name.clone(),
+                    target: entry.path.clone(),
                 };
             } else {
                 self.sink.entry(&entry, None)?;
@@ -229,39 +271,34 @@ impl Sending<'_> {
         Ok(())
     }
 
-    /// The directories that lead to a path, and the one at it.
-    fn directories_to(&mut self, path: &[u8]) -> Result<()> {
-        if path.is_empty() || self.sent.contains(path) {
-            return Ok(());
+    /// Sends the directories that lead to one, and it, unless they were. Returns its path.
+    fn directory(&mut self, directory: Id) -> Result<Vec<u8>> {
+        let mut unsent = Vec::new();
+        let mut next = directory;
+        while let Some((parent, _)) = self.plan.places.get(&next) {
+            if !self.sent.insert(next) {
+                break;
+            }
+            unsent.push(next);
+            next = *parent;
         }
-        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        let ends: Vec<usize> = ends.map(|(at, _)| at).chain([path.len()]).collect();
-        for end in ends {
-            self.directory(&path[..end])?;
+        for directory in unsent.into_iter().rev() {
+            let entry = Entry {
+                path: self.plan.path(directory),
+                ..self.tree.nodes[directory].entry.clone()
+            };
+            self.sink.entry(&entry, None)?;
         }
-        Ok(())
-    }
-
-    fn directory(&mut self, path: &[u8]) -> Result<()> {
-        if !self.sent.insert(path.to_vec()) {
-            return Ok(());
-        }
-        let Some(node) = self.plan.all.get(path) else {
-            return Ok(());
-        };
-        let entry = Entry {
-            path: path.to_vec(),
-            ..self.tree.nodes[*node].entry.clone()
-        };
-        self.sink.entry(&entry, None)
+        Ok(self.plan.path(directory))
     }
 
     /// The directories in which nothing was sent.
     fn rest(&mut self) -> Result<()> {
         let plan = self.plan;
-        plan.directories
-            .iter()
-            .try_for_each(|path| self.directories_to(path))
+        for directory in &plan.directories {
+            self.directory(*directory)?;
+        }
+        Ok(())
     }
 }
 

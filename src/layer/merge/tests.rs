@@ -271,6 +271,8 @@ fn layers_that_cannot_be_are_refused_and_nothing_panics() {
         let error = flatten(&archives(&layers), &mut Collect::default()).unwrap_err();
         assert!(error.to_string().contains(words), "{layers:?}: {error}");
     }
+    let deep = format!("f {}x 1", "d/".repeat(2000));
+    assert_eq!(sent(&[&deep, &deep], 1).len(), 2001, "as deep as can be");
     let deep: String = (0..3).map(|_| "d/".repeat(2000)).collect();
     let error = flatten(
         &archives(&[&format!("f {deep}x 1")]),

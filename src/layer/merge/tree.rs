@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use hashbrown::HashMap;
+
 use crate::layer::entry::{Entry, Kind, split};
 use crate::layer::error::{EntryProblem, Error, Result};
 use crate::layer::whiteout::{self, Meaning, is_host_xattr};
 
 /// As many links as Linux follows (path_resolution(7)).
 const LINK_LIMIT: usize = 40;
-/// Directories in directories: more than a path that the kernel takes at once can name.
-const DEPTH_LIMIT: usize = 4096;
+/// Directories in directories: as many as a path of the 4096 bytes that the kernel takes at once can
+/// name.
+const DEPTH_LIMIT: usize = 2048;
 
 /// A node's place in [`Tree::nodes`].
 pub type Id = usize;
@@ -53,9 +56,9 @@ pub struct Tree {
     pub nodes: Vec<Node>,
 }
 
-/// The names of a tree and nothing else; `None`: not a directory.
+/// The names in each directory of a tree, as they were once. Of those that are directories, which.
 #[derive(Debug, Default)]
-pub struct Names(pub BTreeMap<Vec<u8>, Option<Names>>);
+pub struct Names(pub HashMap<Id, BTreeMap<Vec<u8>, Option<Id>>>);
 
 impl Tree {
     /// The tree of no layers.
@@ -103,20 +106,28 @@ impl Tree {
 
     /// The names that there are now.
     pub fn names(&self) -> Names {
-        self.names_of(ROOT)
+        let directory = |name: &Name| Some(name.node).filter(|node| self.is_directory(*node));
+        let mut names = HashMap::new();
+        for node in self.directories(ROOT) {
+            let children = self.nodes[node].children.iter();
+            let children = children.map(|(key, name)| (key.clone(), directory(name)));
+            names.insert(node, children.collect());
+        }
+        Names(names)
     }
 
-    fn names_of(&self, directory: Id) -> Names {
-        let of = |name: &Name| match self.is_directory(name.node) {
-            true => Some(self.names_of(name.node)),
-            false => None,
-        };
-        let children = self.nodes[directory].children.iter();
-        Names(
-            children
-                .map(|(key, name)| (key.clone(), of(name)))
-                .collect(),
-        )
+    /// A directory and all below it, each before those in it. Without recursion: a layer may be of
+    /// any depth, and a stack isn't.
+    fn directories(&self, directory: Id) -> Vec<Id> {
+        let mut found = vec![directory];
+        let mut next = 0;
+        while let Some(directory) = found.get(next) {
+            let children = self.nodes[*directory].children.values();
+            let children: Vec<Id> = children.map(|name| name.node).collect();
+            found.extend(children.into_iter().filter(|node| self.is_directory(*node)));
+            next += 1;
+        }
+        found
     }
 
     /// Whether a node is a directory.
@@ -186,19 +197,25 @@ impl Tree {
         if self.is_directory(found.node) {
             self.prune(found.node, layer);
         }
-        let node = &self.nodes[found.node];
-        let named = found.layer == layer && node.origin.is_some_and(|o| o.index.is_some());
-        if !named && node.children.is_empty() {
+        if !self.is_kept(&found, layer) {
             self.nodes[directory].children.remove(name);
         }
     }
 
     /// Takes away what layers below `layer` have in a directory.
     fn prune(&mut self, directory: Id, layer: usize) {
-        let names: Vec<Vec<u8>> = self.nodes[directory].children.keys().cloned().collect();
-        for name in names {
-            self.hide(directory, &name, layer);
+        for directory in self.directories(directory).into_iter().rev() {
+            let mut children = std::mem::take(&mut self.nodes[directory].children);
+            children.retain(|_, name| self.is_kept(name, layer));
+            self.nodes[directory].children = children;
         }
+    }
+
+    /// Whether a name stays that `layer` hides: it is its own, or leads to what is.
+    fn is_kept(&self, name: &Name, layer: usize) -> bool {
+        let node = &self.nodes[name.node];
+        let named = name.layer == layer && node.origin.is_some_and(|o| o.index.is_some());
+        named || !node.children.is_empty()
     }
 
     /// The directory that a path leads to, links followed as by a process whose root this is.
