@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::Digest;
 
-use crate::support::rstore::hex;
+use crate::support::rstore::{hex, text};
 use crate::support::{Context, Finished, Need, Rstore, run, scratch, skip_without};
 
 const TWO_STAGES: &str = "FROM base AS tools\nCOPY source /source\nRUN wc -c < /source > /size && cp /size /other\n\
@@ -132,11 +132,11 @@ fn what_stands_on_a_cached_step_is_run_on_its_layers() {
     let house = House::new(TWO_STAGES);
     house.write(",mode=max");
     let other = house.other();
-    let text = fs::read_to_string(house.context.path().join("Dockerfile")).unwrap();
+    let dockerfile = fs::read_to_string(house.context.path().join("Dockerfile")).unwrap();
     // The tools' last step is another one; it stands on what the cache has.
     house.context.file(
         "Dockerfile",
-        text.replace(
+        dockerfile.replace(
             "/other\n",
             "/other\nRUN test -s /source && echo more >> /size\n",
         ),
@@ -171,14 +171,14 @@ fn min_has_the_layers_of_the_result_and_max_those_of_every_stage() {
     assert_eq!(house.read(&other).ran(), 0);
     // Where the stage is needed itself, it is run.
     let other = house.other();
-    let text = fs::read_to_string(house.context.path().join("Dockerfile")).unwrap();
-    let longer = text.replace("/other\nFROM", "/other\nRUN cp /source /copy\nFROM");
+    let dockerfile = fs::read_to_string(house.context.path().join("Dockerfile")).unwrap();
+    let longer = dockerfile.replace("/other\nFROM", "/other\nRUN cp /source /copy\nFROM");
     house.context.file("Dockerfile", &longer);
     let built = house.read(&other);
     assert!(!built.stderr.contains("[Warning]"), "{built}");
     assert_eq!(built.ran(), 2, "{built}");
     other.verify();
-    house.context.file("Dockerfile", text);
+    house.context.file("Dockerfile", dockerfile);
     house.write(",mode=max");
     assert_eq!(count(&house), 5);
     house.context.file("Dockerfile", longer);
@@ -445,4 +445,65 @@ fn no_cache_asks_nobody_and_is_taken_from_afterwards() {
     assert_eq!(typo.ran(), 0, "{typo}");
     assert!(typo.stderr.contains("did you mean \"one\""), "{typo}");
     assert_eq!(build(&[]).ran(), 0);
+}
+
+#[test]
+fn a_stage_is_done_again_when_its_cached_image_cannot_be_had_after_all() {
+    let house = House::new(TWO_STAGES);
+    house.write(",mode=max");
+    // What is copied from the stage has to be looked at, and the stage's own layers are gone.
+    let result = house.first.layers("app:latest");
+    house.forge(|manifest, records| {
+        records["selections"] = json!([]);
+        let layers = manifest["layers"].as_array().unwrap().clone();
+        for layer in layers
+            .iter()
+            .filter(|l| !result.contains(&text(&l["digest"])))
+        {
+            fs::remove_file(house.blob(&layer["digest"])).unwrap();
+        }
+    });
+    let other = house.other();
+    let built = house.read(&other);
+    assert!(built.stderr.contains("is damaged"), "{built}");
+    assert_eq!(built.stderr.matches("is damaged").count(), 1, "{built}");
+    // The stage's RUN; what it gives is the same, and the result is cached.
+    assert_eq!(built.ran(), 1, "{built}");
+    other.verify();
+    assert_eq!(other.debris(), [] as [PathBuf; 0]);
+    // What was taken is no record: without the cache the result's RUN is run.
+    let again = other.build(house.context.path(), &["-t", "app"]);
+    assert_eq!(again.ran(), 1, "{again}");
+}
+
+#[test]
+fn several_builds_write_to_one_directory_and_read_from_it_at_the_same_time() {
+    let house = House::new("FROM base\nCOPY source /source\nRUN cat /source /source > /twice\n");
+    house.write(",mode=max");
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let (house, other) = (&house, house.other());
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let dockerfile = format!("FROM base\nRUN echo {writer} {round} > /x\n");
+                    let context = Context::new(&dockerfile);
+                    let cache = house.cache();
+                    let to = format!("type=local,dest={},tag=t{writer}", cache.display());
+                    let from = format!("type=local,src={}", cache.display());
+                    let arguments = ["-t", "app", "--cache-to", &to, "--cache-from", &from];
+                    other.build(context.path(), &arguments);
+                    let built = house.read(&other);
+                    assert_eq!(built.ran(), 0, "{built}");
+                }
+                other.verify();
+            });
+        }
+    });
+    let index = json(&house.cache().join("index.json"));
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 4);
+    let names = fs::read_dir(house.cache().join("blobs/sha256")).unwrap();
+    for name in names.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+        let bytes = fs::read(house.cache().join("blobs/sha256").join(&name)).unwrap();
+        assert_eq!(hex(&sha2::Sha256::digest(&bytes)), name);
+    }
 }

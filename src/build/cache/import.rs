@@ -198,11 +198,12 @@ impl Imports {
                 Ok(None) => "it is missing".to_owned(),
                 Err(error) => format!("it cannot be read: {error}"),
             };
-            self.state().damaged.insert(layer.digest);
-            warn(format!(
-                "the cache {} is damaged: layer {}: {why}; the steps that need it are run",
-                cache.name, layer.digest
-            ));
+            if self.state().damaged.insert(layer.digest) {
+                warn(format!(
+                    "the cache {} is damaged: layer {}: {why}; the steps that need it are run",
+                    cache.name, layer.digest
+                ));
+            }
         }
         Ok(false)
     }
