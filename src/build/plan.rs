@@ -42,6 +42,34 @@ pub enum Origin {
     Image(Box<Image>),
 }
 
+impl Operation {
+    /// Shows the index of every stage that it takes files from.
+    fn each_stage(&mut self, show: &mut dyn FnMut(&mut usize)) {
+        let mut of = |files: &mut FilesOperation| {
+            if let Origin::Stage(index) = &mut files.origin {
+                show(index);
+            }
+        };
+        match self {
+            Operation::Files(files) => of(files),
+            Operation::Run(run) => {
+                for mount in &mut run.mounts {
+                    match mount {
+                        MountOperation::Bind { files, .. } => of(files),
+                        MountOperation::Cache(cache) => {
+                            if let Some(files) = &mut cache.from {
+                                of(files);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Operation::From | Operation::Metadata => {}
+        }
+    }
+}
+
 /// What one step does.
 #[derive(Debug, Clone)]
 pub enum Operation {
@@ -223,11 +251,7 @@ impl StagePlan {
             show(index);
         }
         for step in &mut self.steps {
-            if let Operation::Files(operation) = &mut step.operation
-                && let Origin::Stage(index) = &mut operation.origin
-            {
-                show(index);
-            }
+            step.operation.each_stage(show);
         }
     }
 
