@@ -40,7 +40,7 @@ pub enum Error {
     #[error("build context: {0}")]
     Context(#[from] fsutil::Error),
     /// The context's ignore file cannot be understood.
-    #[error("{}: {source}", path.display())]
+    #[error("{}:{}: {source}", path.display(), source.line)]
     Ignore {
         /// The file.
         path: PathBuf,
