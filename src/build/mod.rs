@@ -18,15 +18,19 @@
 //! | [`commit`] | layers and intermediate images, beside the next step |
 //! | [`solver`] | stages side by side, cache first |
 //! | [`event`] | what displays are told |
+//! | [`check`], [`hints`], [`memory`] | what a Dockerfile could do better: by rules, by what past builds did |
 
+pub mod check;
 pub mod commit;
 pub mod config;
 pub mod context;
 pub mod copy;
 pub mod error;
 pub mod event;
+pub mod hints;
 pub mod key;
 pub mod lower;
+pub mod memory;
 pub mod options;
 pub mod plan;
 pub mod platform;
@@ -39,8 +43,6 @@ pub use context::Context;
 pub use error::{Error, StepError};
 pub use event::{Event, Sink};
 pub use options::Options;
-
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plan::ResolveBase;
 
@@ -87,29 +89,27 @@ pub fn build(
     })?;
     let graph = lower::lower(&parsed, input.name, options, &mut Bases { lease })?;
     let needed = graph.stages.iter().flatten().count();
-    sink.event(Event::Planned {
+    let planned = Event::Planned {
         steps: graph.steps().map(|step| step.info.clone()).collect(),
         skipped_stages: graph.stages.len() - needed,
-    });
+    };
+    let findings = check::during(&parsed, &graph, &input, options)?;
+    sink.findings(&findings);
+    check::refuse(&parsed, &findings, input.name, options)?;
+    let watch = memory::Watch::new(lease.store(), sink);
+    watch.event(planned);
     for message in &graph.warnings {
-        sink.event(Event::Warning {
+        watch.event(Event::Warning {
             message: message.clone(),
         });
     }
-    let cached = AtomicUsize::new(0);
-    let count = |event: Event| {
-        if matches!(event, Event::StepCached { .. }) {
-            cached.fetch_add(1, Ordering::Relaxed);
-        }
-        sink.event(event);
-    };
     let around = run::Surroundings {
         lease,
         options,
         executor,
         cancel,
     };
-    let image = solver::Solver::new(around, &graph, input.context, &count, input.name).solve()?;
+    let image = solver::Solver::new(around, &graph, input.context, &watch, input.name).solve()?;
     let Some(image) = image else {
         return Err(nothing_built(&graph, input.name));
     };
@@ -123,22 +123,25 @@ pub fn build(
     note(
         lease,
         &image,
+        &input,
         options,
+        &watch,
         graph.steps().count(),
-        cached.into_inner(),
     )?;
     Ok(image)
 }
 
-/// Puts the build into the journal.
+/// Puts the build into the journal, and what it did with its steps into the memory.
 fn note(
     lease: &Lease,
     image: &Image,
+    input: &Input,
     options: &Options,
+    watch: &memory::Watch,
     steps: usize,
-    cached: usize,
 ) -> Result<(), Error> {
     let store = lease.store();
+    let cached = watch.cached();
     let entry = JournalEntry {
         time: store.now(),
         operation: "build".to_owned(),
@@ -150,7 +153,17 @@ fn note(
         bytes: 0,
         detail: format!("{} from {steps} steps, {cached} cached", image.id().short()),
     };
-    Ok(store.write(|tx| Ok(tx.note(&entry)?))?)
+    let subject = memory::subject(input.context, input.name, options);
+    let mut record = watch.record(&subject, options.no_cache);
+    Ok(store.write(|tx| {
+        tx.note(&entry)?;
+        if let Some(record) = &mut record {
+            let before = tx.builds(&subject, 1)?;
+            memory::explain(record, before.first());
+            tx.remember_build(record)?;
+        }
+        Ok(())
+    })?)
 }
 
 fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {
@@ -160,7 +173,8 @@ fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {
     let why = "nothing was built: FROM scratch needs an instruction after it".to_owned();
     Error::Step {
         name: name.to_owned(),
-        line: step.map_or(0, |step| step.info.line),
+        line: step.map_or(1, |step| step.info.line),
+        column: step.map_or(1, |step| step.info.column),
         instruction: step.map_or_else(String::new, |step| step.info.text.clone()),
         source: Box::new(StepError::Invalid(why)),
     }

@@ -20,7 +20,7 @@ use super::commit::{Committer, Job, Work, reply};
 use super::context::Context;
 use super::copy::{self, Selection};
 use super::error::{Error, StepError};
-use super::event::{Event, Failure, Sink};
+use super::event::{Event, Failure, Lookup, Sink};
 use super::key::{cache_key, selection_key};
 use super::plan::{
     Base, BuildGraph, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
@@ -215,6 +215,7 @@ impl<'a> Solver<'a> {
         *first = Some(Error::Step {
             name: self.name.to_owned(),
             line: step.info.line,
+            column: step.info.column,
             instruction: step.info.text.clone(),
             source: Box::new(error),
         });
@@ -374,6 +375,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         stages: &[Digest],
     ) -> Result<bool, StepError> {
         let around = &self.solver.around;
+        self.looked_up(step, content);
         if around.options.no_cache || !self.pending.is_empty() {
             return Ok(false);
         }
@@ -400,6 +402,18 @@ impl<'g> StageThread<'_, '_, 'g> {
         self.image = Some(image);
         self.lowers = None;
         Ok(true)
+    }
+
+    /// Says by what a step is looked up. Behind a commit that is still going on, the parent is new.
+    fn looked_up(&self, step: &Step, content: Option<&Digest>) {
+        let scratch = || Digest::of(b"scratch");
+        let parent = || self.image.as_ref().map_or_else(scratch, Image::id);
+        let lookup = Lookup {
+            identity: Some(Digest::of(step.identity.to_string().as_bytes())),
+            content: content.copied(),
+            parent: self.pending.is_empty().then(parent),
+        };
+        self.solver.sink.looked_up(step.info.number, lookup);
     }
 
     fn submit(

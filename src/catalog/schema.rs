@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN];
+const MIGRATIONS: &[&str] = &[FIRST, BORN, MEMORY];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -173,6 +173,31 @@ CREATE TABLE journal (
 /// When this catalog began, in milliseconds: of writers that are older it cannot know the pins.
 const BORN: &str = "
 INSERT INTO meta VALUES ('born', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+";
+
+/// What the last builds did with each step.
+const MEMORY: &str = "
+CREATE TABLE build (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    subject TEXT NOT NULL,
+    time    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX build_subject ON build (subject, id);
+
+CREATE TABLE build_step (
+    build        INTEGER NOT NULL,
+    number       INTEGER NOT NULL,
+    stage        TEXT NOT NULL,
+    line         INTEGER NOT NULL,
+    text         TEXT NOT NULL,
+    outcome      INTEGER NOT NULL,
+    milliseconds INTEGER NOT NULL,
+    identity     BLOB,
+    content      BLOB,
+    parent       BLOB,
+    image        BLOB,
+    PRIMARY KEY (build, number)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than

@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod cache;
+mod check;
 mod debian;
 mod kill9;
 mod lifecycle;

@@ -225,7 +225,8 @@ fn a_stage_that_the_target_does_not_need_is_not_looked_at() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("Dockerfile:2: COPY missing /: \"missing\" is not in the build context"),
+        error
+            .starts_with("Dockerfile:2:1: COPY missing /: \"missing\" is not in the build context"),
         "{error}"
     );
 }
@@ -424,7 +425,7 @@ fn what_would_harm_the_image_is_refused_with_its_line() {
     ] {
         let error = refusal(&house, line);
         assert!(
-            error.starts_with(&format!("Dockerfile:4: {line}: ")) && error.contains(why),
+            error.starts_with(&format!("Dockerfile:4:1: {line}: ")) && error.contains(why),
             "{error}"
         );
     }

@@ -23,7 +23,8 @@ use crate::oci::Platform;
 #[command(after_help = "\
 Examples:
   rstore build -t app .
-  rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .")]
+  rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .
+  rstore build --check .")]
 pub struct BuildArgs {
     /// The directory that COPY and ADD copy from
     #[arg(value_name = "CONTEXT", value_parser = clap::builder::TypedValueParser::try_map(clap::builder::OsStringValueParser::new(), values::context))]
@@ -70,6 +71,12 @@ pub struct BuildArgs {
     /// Print nothing but the image's ID
     #[arg(short, long)]
     pub quiet: bool,
+    /// Check the Dockerfile instead of building it; exits 1 if something is found
+    #[arg(long)]
+    pub check: bool,
+    /// What to do: build, check, or check,format=json
+    #[arg(long, value_name = "METHOD", conflicts_with = "check", value_parser = values::call)]
+    pub call: Option<Call>,
     /// How the build is shown
     #[arg(
         long,
@@ -115,7 +122,26 @@ impl From<NetworkMode> for Network {
     }
 }
 
+/// What is to be done with the Dockerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Build it.
+    Build,
+    /// Check it, and tell people.
+    Check,
+    /// Check it, and tell programs.
+    CheckJson,
+}
+
 impl BuildArgs {
+    /// What is to be done.
+    pub fn call(&self) -> Call {
+        match self.call {
+            _ if self.check => Call::Check,
+            call => call.unwrap_or(Call::Build),
+        }
+    }
+
     /// The build arguments with their values; those that neither the command line nor the
     /// environment gives one are left out, as docker does.
     pub fn build_arguments(&self) -> Vec<(String, String)> {

@@ -89,7 +89,7 @@ impl Command {
 
     /// Whether it cannot do without a user namespace where the user isn't root.
     pub fn runs_steps(&self) -> bool {
-        matches!(self, Command::Build(_))
+        matches!(self, Command::Build(arguments) if arguments.call() == build::Call::Build)
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::check;
 use crate::build::{self, Input, Options};
-use crate::cli::args::build::BuildArgs;
+use crate::cli::args::build::{BuildArgs, Call};
 use crate::cli::context::native_platform;
 use crate::cli::exit::Failure;
 use crate::cli::progress::{self, Kind, Quoted, Settings};
@@ -27,6 +28,9 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         .file
         .clone()
         .unwrap_or_else(|| arguments.context.join("Dockerfile"));
+    if arguments.call() != Call::Build {
+        return check::run(arguments, &name, &text, &path, context);
+    }
     let store = context.open_or_create()?;
     let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
@@ -50,8 +54,12 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         context: &files,
     };
     let options = options(arguments);
-    let built = build::build(&lease, input, &options, &Native, &cancel, &*display);
+    let noted = check::Noted::new(&*display);
+    let built = build::build(&lease, input, &options, &Native, &cancel, &noted);
     display.finish();
+    if context.progress && kind != Kind::Quiet {
+        noted.tell();
+    }
     // What a failed build made stays in the cache: only the lease ends.
     let ended = lease.end();
     let image = built.map_err(|error| failed(error, context))?;
@@ -149,7 +157,7 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(arguments: &BuildArgs) -> Options {
+pub(super) fn options(arguments: &BuildArgs) -> Options {
     let native = native_platform();
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();

@@ -35,7 +35,7 @@ pub use rule::Rule;
 pub use settings::{BadSettings, Settings};
 
 use super::ignore::IgnorePatterns;
-use super::{Dockerfile, ParseError, Span, Warning};
+use super::{Dockerfile, ParseError, Span, UnknownTarget, Warning};
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The first mistake that a build would stop at.
     pub error: Option<ParseError>,
+    /// What is taken from the context: paths and patterns, expanded; the empty one is all of it,
+    /// also where a variable of an unknown base may mean anything.
+    pub context_paths: BTreeSet<String>,
     /// Base images that nobody knows here: variables of the stages on them were not judged.
     pub unknown_bases: BTreeSet<String>,
 }
@@ -124,6 +127,24 @@ pub fn lint(
         .findings
         .sort_by_key(|finding| (finding.span.line, finding.span.column));
     report
+}
+
+/// The stages that a target needs; `None` if that cannot be told, for a mistake that [`lint`] tells.
+pub fn needed(
+    file: &Dockerfile,
+    around: &dyn Surroundings,
+    target: &str,
+) -> Result<Option<BTreeSet<usize>>, UnknownTarget> {
+    let Ok(globals) = stages::Globals::of(file, around) else {
+        return Ok(None);
+    };
+    match globals.graph(file, around) {
+        Ok(graph) => {
+            let target = graph.target(Some(target))?;
+            Ok(Some(graph.needed(target).into_iter().collect()))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// Collects findings that are wanted.

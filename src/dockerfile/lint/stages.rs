@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Linter, Rule, Surroundings};
 use crate::dockerfile::error::{did_you_mean, nearest};
 use crate::dockerfile::expand::{Expanded, expand};
-use crate::dockerfile::{Dockerfile, Kind, ParseError, Stage, define_args};
+use crate::dockerfile::{Dockerfile, Kind, ParseError, Stage, StageGraph, define_args};
 
 /// Names that mean something else where a stage may be named.
 const RESERVED: [&str; 2] = ["context", "scratch"];
@@ -53,6 +53,16 @@ impl Globals {
             given: global_args(file, around, true)?,
             defaults: global_args(file, around, false)?,
         })
+    }
+
+    /// The stages, with what the build was given.
+    pub(super) fn graph(
+        &self,
+        file: &Dockerfile,
+        around: &dyn Surroundings,
+    ) -> Result<StageGraph, ParseError> {
+        let given = |name: &str| self.given.get(name).cloned().flatten();
+        file.stage_graph(&|name| given(name).or(around.automatic(name)))
     }
 }
 

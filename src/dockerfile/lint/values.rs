@@ -54,7 +54,7 @@ pub(super) fn is_ignored(source: &str, ignore: &IgnorePatterns) -> bool {
 }
 
 /// A path below the root of the context: no `.`, no `..`, no doubled slash.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

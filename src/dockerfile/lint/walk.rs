@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::stages::Globals;
-use super::values::{is_ignored, is_remote, is_secret, odd_port};
+use super::values::{clean, is_ignored, is_remote, is_secret, odd_port};
 use super::{BaseFacts, Linter, Rule, Surroundings};
 use crate::dockerfile::error::{did_you_mean, nearest};
 use crate::dockerfile::{
-    ArgDefinition, Command, Dockerfile, Instruction, KeyValue, Kind, Source, Span, Stage,
-    StageSource, define_args, parse_instruction,
+    ArgDefinition, Command, Dockerfile, Instruction, KeyValue, Kind, MountKind, Source, Span,
+    Stage, StageSource, define_args, parse_instruction,
 };
 
 pub(super) fn check(
@@ -23,9 +23,7 @@ pub(super) fn check(
             described(instruction, args, linter);
         }
     }
-    let given = |name: &str| globals.given.get(name).cloned().flatten();
-    let lookup = |name: &str| given(name).or(around.automatic(name));
-    let graph = match file.stage_graph(&lookup) {
+    let graph = match globals.graph(file, around) {
         Ok(graph) => graph,
         Err(error) => return linter.fail(error),
     };
@@ -137,6 +135,15 @@ fn described(instruction: &Instruction, args: &[ArgDefinition], linter: &mut Lin
     });
 }
 
+/// The local paths among sources.
+fn paths_of(sources: &[Source]) -> Vec<&str> {
+    let path = |source| match source {
+        &Source::Path(ref path) if !is_remote(path) => Some(path.as_str()),
+        _ => None,
+    };
+    sources.iter().filter_map(path).collect()
+}
+
 struct Walk<'a, 'l> {
     file: &'a Dockerfile,
     around: &'a dyn Surroundings,
@@ -181,6 +188,7 @@ impl Walk<'_, '_> {
         if !matches!(instruction.kind, Kind::Expose(_)) {
             self.undefined(instruction, &expanded.unset);
         }
+        self.taken(&expanded.instruction.kind, !expanded.unset.is_empty());
         match &expanded.instruction.kind {
             Kind::Env(pairs) => {
                 self.legacy(instruction, pairs);
@@ -274,6 +282,26 @@ impl Walk<'_, '_> {
                 format!("{keyword} {key} VALUE is the old form; write {keyword} {key}=VALUE")
             });
         }
+    }
+
+    /// Notes what an instruction takes from the context.
+    fn taken(&mut self, kind: &Kind, unsure: bool) {
+        let mut paths: Vec<&str> = match kind {
+            Kind::Copy(copy) if copy.from.is_none() => paths_of(&copy.sources),
+            Kind::Add(add) => paths_of(&add.sources),
+            Kind::Run(run) => run
+                .mounts
+                .iter()
+                .filter(|mount| matches!(mount.kind, MountKind::Bind) && mount.from.is_none())
+                .map(|mount| mount.source.as_deref().unwrap_or_default())
+                .collect(),
+            _ => return,
+        };
+        if unsure && self.state.open {
+            paths = vec![""];
+        }
+        let taken = &mut self.linter.report.context_paths;
+        taken.extend(paths.into_iter().map(clean));
     }
 
     fn sources(&mut self, instruction: &Instruction, sources: &[Source]) {
