@@ -2,7 +2,7 @@
 
 use super::dockerfile::ignore::IgnorePatterns;
 use super::dockerfile::lint::{self, BaseFacts, Surroundings};
-use super::dockerfile::{self, Dockerfile, Instruction, Kind, Source, expand, glob};
+use super::dockerfile::{self, Dockerfile, Instruction, Kind, expand, glob};
 
 /// Every target.
 pub fn all(bytes: &[u8]) {
@@ -92,14 +92,9 @@ fn instructions(file: &Dockerfile) -> impl Iterator<Item = &Instruction> {
 
 /// An instruction's joined text means what the instruction did.
 fn reads_the_same_alone(file: &Dockerfile, instruction: &Instruction) {
-    let heredoc = |source: &Source| matches!(source, Source::Heredoc { .. });
-    let spread = match &instruction.kind {
-        Kind::Run(run) => !run.heredocs.is_empty(),
-        Kind::Copy(copy) => copy.sources.iter().any(heredoc),
-        Kind::Add(add) => add.sources.iter().any(heredoc),
-        Kind::Onbuild(_) | Kind::Maintainer(_) => true,
-        _ => false,
-    };
+    // A heredoc's body is not in the text, not even that of one which no argument names.
+    let spread = instruction.original.contains("<<")
+        || matches!(instruction.kind, Kind::Onbuild(_) | Kind::Maintainer(_));
     // A trailing `\` that a form feed kept from continuing the line would continue it now.
     let continues = instruction.original.ends_with('\\');
     if !spread && !continues && file.directives.escape == '\\' {
