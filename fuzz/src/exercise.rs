@@ -25,7 +25,11 @@ pub fn parse(bytes: &[u8]) {
             return;
         }
     };
-    let values = |name: &str| (name.len() % 2 == 0).then(|| format!("{name}'s \"va lue"));
+    let values = |name: &str| {
+        name.len()
+            .is_multiple_of(2)
+            .then(|| format!("{name}'s \"va lue"))
+    };
     if let Ok(graph) = file.stage_graph(&values) {
         for index in 0..graph.nodes.len() {
             assert!(graph.nodes[index].stages().all(|earlier| earlier < index));
@@ -72,7 +76,7 @@ impl Surroundings for Nowhere {
         &["TARGETPLATFORM"]
     }
     fn base(&self, _: usize, image: &str, _: Option<&str>) -> Option<BaseFacts> {
-        (image.len() % 2 == 0).then(|| BaseFacts {
+        image.len().is_multiple_of(2).then(|| BaseFacts {
             on_build: vec![image.to_owned(), "RUN <<E\n$x\nE".to_owned()],
             ..BaseFacts::default()
         })

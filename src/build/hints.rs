@@ -346,7 +346,7 @@ fn decides(copied: &[String], installer: &Installer) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
         let fits = |manifest: &&str| glob::matches(name, manifest).unwrap_or(false);
         // A `*` alone takes everything.
-        name.trim_matches('*') != "" && installer.manifests.iter().any(|m| fits(m))
+        !name.trim_matches('*').is_empty() && installer.manifests.iter().any(fits)
     })
 }
 

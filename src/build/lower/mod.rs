@@ -356,8 +356,10 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// What a stage begins with. There is always a PATH, in the image too, as docker has it: so
+    /// `ENV PATH=$PATH:/x` means the same on every base.
     fn base_config(&self, base: &Base) -> StageConfig {
-        match base {
+        let mut config = match base {
             Base::Scratch => StageConfig::default(),
             Base::Image(image) => {
                 StageConfig::on(&image.config.config, image.config.author.clone())
@@ -370,7 +372,11 @@ impl Lowering<'_> {
                     StageConfig::on(&step.config.run, step.config.author.clone())
                 })
             }
+        };
+        if config.env("PATH").is_none() {
+            config.set_env("PATH", crate::executor::DEFAULT_PATH);
         }
+        config
     }
 
     fn push(

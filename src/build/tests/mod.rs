@@ -602,3 +602,12 @@ fn what_past_builds_did_with_each_step_is_remembered() {
         [Cached, Cached, Cached, Cached, Instruction]
     );
 }
+
+#[test]
+fn there_is_always_a_path_to_add_to() {
+    let house = House::new();
+    let text = "FROM scratch\nENV PATH=$PATH:/x\n";
+    let (image, _) = house.build(text, |_| {}).unwrap();
+    let path = format!("PATH={}:/x", executor::DEFAULT_PATH);
+    assert_eq!(image.config.config.env.unwrap(), [path]);
+}

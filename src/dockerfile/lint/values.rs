@@ -1,22 +1,31 @@
 //! What names and values look like: secrets, ports, sources that the context leaves out.
 
-use std::sync::OnceLock;
-
-use regex::Regex;
-
 use crate::dockerfile::ignore::IgnorePatterns;
+
+/// Words that names of secrets have, between underscores.
+const SECRET: [&str; 10] = [
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "password",
+    "pword",
+    "passwd",
+    "secret",
+    "token",
+];
+
+/// Words of names that are only about a secret.
+const ABOUT: [&str; 3] = ["public", "file", "version"];
 
 /// Whether a variable is called as secrets are, and not as what is about one.
 pub(super) fn is_secret(name: &str) -> bool {
-    static PATTERNS: OnceLock<Option<(Regex, Regex)>> = OnceLock::new();
-    let word = |words: &str| Regex::new(&format!("(?i)(?:_|^)(?:{words})(?:_|$)"));
-    let patterns = PATTERNS.get_or_init(|| {
-        let secrets = word("apikey|auth|credentials?|key|password|pword|passwd|secret|token");
-        Some((secrets.ok()?, word("public|file|version").ok()?))
-    });
-    patterns
-        .as_ref()
-        .is_some_and(|(secret, about)| secret.is_match(name) && !about.is_match(name))
+    let has = |words: &[&str]| {
+        name.split('_')
+            .any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)))
+    };
+    has(&SECRET) && !has(&ABOUT)
 }
 
 /// What is odd about a port of EXPOSE.

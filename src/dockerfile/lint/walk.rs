@@ -137,11 +137,15 @@ fn described(instruction: &Instruction, args: &[ArgDefinition], linter: &mut Lin
 
 /// The local paths among sources.
 fn paths_of(sources: &[Source]) -> Vec<&str> {
-    let path = |source| match source {
-        &Source::Path(ref path) if !is_remote(path) => Some(path.as_str()),
-        _ => None,
-    };
-    sources.iter().filter_map(path).collect()
+    let mut paths = Vec::with_capacity(sources.len());
+    for source in sources {
+        if let Source::Path(path) = source
+            && !is_remote(path)
+        {
+            paths.push(path.as_str());
+        }
+    }
+    paths
 }
 
 struct Walk<'a, 'l> {
