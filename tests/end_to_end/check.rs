@@ -199,7 +199,7 @@ fn what_nobody_copies_and_what_is_taken_whole_are_told() {
         "FROM base AS build\nCOPY src /src\nRUN cat /src/* > /out\nFROM scratch\nCOPY --from=build / /\n",
     );
     context.file("src/a", "a");
-    context.file("video/big", &"x".repeat(1_500_000));
+    context.file("video/big", "x".repeat(1_500_000));
     store.build(context.path(), &[]);
     let found = json(&store, &context, 0);
     let details: Vec<&str> = found["hints"]
