@@ -193,6 +193,26 @@ fn what_broke_the_cache_is_remembered_with_what_it_cost() {
 }
 
 #[test]
+fn an_argument_that_makes_an_installation_run_again_is_named() {
+    let store = Rstore::with_base();
+    let context = Context::new(
+        "FROM base\nARG REVISION\nRUN apk add curl 2>/dev/null || sleep 0.6\nLABEL revision=$REVISION\n",
+    );
+    for revision in ["REVISION=1", "REVISION=2", "REVISION=3"] {
+        let built = store.build(context.path(), &["--build-arg", revision]);
+        assert_eq!(built.ran(), 1, "{built}");
+    }
+    let found = json(&store, &context, 0);
+    assert_eq!(found["hints"][0]["kind"], "early-argument", "{found}");
+    let told = found["hints"][0]["detail"].as_str().unwrap();
+    assert!(
+        told.contains("on line 3 ran again in each of the last 2 builds")
+            && told.ends_with("declare REVISION after it"),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_nobody_copies_and_what_is_taken_whole_are_told() {
     let store = Rstore::with_base();
     let context = Context::new(
