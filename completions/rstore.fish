@@ -71,6 +71,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand build" -l jobs -d 'How man
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l rm -d 'Remove a step\'s container; =false keeps that of a failed step' -r -f -a "true\t''
 false\t''"
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l iidfile -d 'Write the image\'s ID to a file' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l call -d 'What to do: build, check, or check,format=json' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l progress -d 'How the build is shown' -r -f -a "auto\t'tty on a terminal, else plain'
 tty\t'Running steps redrawn in place'
 plain\t'One line after the other'
@@ -88,6 +89,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand build" -l no-cache -d 'Run
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l squash -d 'Make one layer of all that the build adds to its base'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l force-rm -d 'Remove a step\'s container even where it failed, --rm=false notwithstanding'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -s q -l quiet -d 'Print nothing but the image\'s ID'
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l check -d 'Check the Dockerfile instead of building it; exits 1 if something is found'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand import" -l compression -d 'How the layer is compressed' -r

@@ -70,6 +70,23 @@ impl Context {
         Ok(Context { tree, ignore })
     }
 
+    /// What is left out of it.
+    pub fn ignore(&self) -> &IgnorePatterns {
+        &self.ignore
+    }
+
+    /// Whether there is a file of this name in its root that is not left out.
+    pub fn has(&self, name: &str) -> bool {
+        !self.ignore.ignores(name)
+            && rustix::fs::accessat(
+                &self.tree.root,
+                name,
+                rustix::fs::Access::EXISTS,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_ok()
+    }
+
     /// The tree that COPY reads.
     pub fn tree(&self) -> Result<Tree<'_>, fsutil::Error> {
         Ok(Tree {

@@ -175,6 +175,7 @@ pub fn check(graph: &BuildGraph, name: &str, options: &Options) -> Result<(), Er
             return Err(Error::Step {
                 name: name.to_owned(),
                 line: step.info.line,
+                column: step.info.column,
                 instruction: step.info.text.clone(),
                 source: Box::new(StepError::Invalid(why)),
             });

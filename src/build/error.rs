@@ -9,7 +9,7 @@ use crate::{executor, fsutil, layer, store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Dockerfile cannot be understood.
-    #[error("{name}: {source}")]
+    #[error("{name}:{source}")]
     Parse {
         /// The Dockerfile.
         name: String,
@@ -17,16 +17,35 @@ pub enum Error {
         #[source]
         source: ParseError,
     },
+    /// The options of the checks cannot be understood.
+    #[error("{name}: {source}")]
+    CheckSettings {
+        /// The Dockerfile, or the build argument.
+        name: String,
+        /// Why.
+        #[source]
+        source: crate::dockerfile::lint::BadSettings,
+    },
+    /// Checks found something, and `error=true` was said.
+    #[error("{name}: {} found something, and check is set to error=true; `rstore build --check` shows where", rules.join(", "))]
+    Check {
+        /// The Dockerfile.
+        name: String,
+        /// The rules.
+        rules: Vec<&'static str>,
+    },
     /// `--target` names no stage.
     #[error(transparent)]
     Target(#[from] UnknownTarget),
     /// An instruction failed.
-    #[error("{name}:{line}: {instruction}: {source}")]
+    #[error("{name}:{line}:{column}: {instruction}: {source}")]
     Step {
         /// The Dockerfile.
         name: String,
         /// The instruction's first line.
         line: u32,
+        /// The column there.
+        column: u32,
         /// The instruction as written.
         instruction: String,
         /// Why.
@@ -40,7 +59,7 @@ pub enum Error {
     #[error("build context: {0}")]
     Context(#[from] fsutil::Error),
     /// The context's ignore file cannot be understood.
-    #[error("{}: {source}", path.display())]
+    #[error("{}:{}: {source}", path.display(), source.line)]
     Ignore {
         /// The file.
         path: PathBuf,

@@ -23,9 +23,11 @@
 //! | [`cache`] | the cache outside of the store: what `--cache-to` writes and `--cache-from` reads |
 //! | [`platform`], [`emulation`] | platforms' names, their ARGs, whether their programs run here |
 //! | [`event`] | what displays are told |
+//! | [`check`], [`hints`], [`memory`] | what a Dockerfile could do better: by rules, by what past builds did |
 
 pub mod annotate;
 pub mod cache;
+pub mod check;
 pub mod commit;
 pub mod config;
 pub mod context;
@@ -33,9 +35,11 @@ pub mod copy;
 pub mod emulation;
 pub mod error;
 pub mod event;
+pub mod hints;
 pub mod interrupt;
 pub mod key;
 pub mod lower;
+pub mod memory;
 pub mod mounts;
 pub mod options;
 pub mod plan;
@@ -50,8 +54,6 @@ pub use context::Context;
 pub use error::{Error, StepError};
 pub use event::{Event, Sink};
 pub use options::{Entitlement, Options, Secret};
-
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plan::ResolveBase;
 
@@ -123,22 +125,20 @@ pub fn build(
     let graph = lower::lower_all(&parsed, input.name, options, platforms, bases)?;
     emulation::check(&graph, input.name, options)?;
     let needed = graph.stages.iter().flatten().count();
-    sink.event(Event::Planned {
+    let planned = Event::Planned {
         steps: graph.steps().map(|step| step.info.clone()).collect(),
         skipped_stages: graph.stages.len() - needed,
-    });
+    };
+    let findings = check::during(&parsed, &graph, &input, options)?;
+    sink.findings(&findings);
+    check::refuse(&parsed, &findings, input.name, options)?;
+    let watch = memory::Watch::new(lease.store(), sink);
+    watch.event(planned);
     for message in &graph.warnings {
-        sink.event(Event::Warning {
+        watch.event(Event::Warning {
             message: message.clone(),
         });
     }
-    let cached = AtomicUsize::new(0);
-    let count = |event: Event| {
-        if matches!(event, Event::StepCached { .. }) {
-            cached.fetch_add(1, Ordering::Relaxed);
-        }
-        sink.event(event);
-    };
     let around = run::Surroundings {
         lease,
         options,
@@ -147,7 +147,7 @@ pub fn build(
     };
     let warn = |message| sink.event(Event::Warning { message });
     let imports = cache::Imports::open(&options.cache_from, &warn);
-    let solver = solver::Solver::new(around, &graph, input.context, &count, input.name, &imports);
+    let solver = solver::Solver::new(around, &graph, input.context, &watch, input.name, &imports);
     let solved = solver.solve()?;
     let images: Option<Vec<Image>> = solved.images.into_iter().collect();
     let Some(images) = images else {
@@ -164,9 +164,10 @@ pub fn build(
     note(
         lease,
         &built.id(),
+        &input,
         options,
+        &watch,
         graph.steps().count(),
-        cached.into_inner(),
     )?;
     for to in &options.cache_to {
         let written = cache::export(lease, to, &solved.used, &built.images, &imports);
@@ -233,15 +234,17 @@ fn root(lease: &Lease, images: &[Image], platforms: &[Platform]) -> Result<Diges
     Ok(lease.publish_index(index.to_string().as_bytes())?)
 }
 
-/// Puts the build into the journal.
+/// Puts the build into the journal, and what it did with its steps into the memory.
 fn note(
     lease: &Lease,
     id: &Digest,
+    input: &Input,
     options: &Options,
+    watch: &memory::Watch,
     steps: usize,
-    cached: usize,
 ) -> Result<(), Error> {
     let store = lease.store();
+    let cached = watch.cached();
     let entry = JournalEntry {
         time: store.now(),
         operation: "build".to_owned(),
@@ -249,7 +252,17 @@ fn note(
         bytes: 0,
         detail: format!("{} from {steps} steps, {cached} cached", id.short()),
     };
-    Ok(store.write(|tx| Ok(tx.note(&entry)?))?)
+    let subject = memory::subject(input.context, input.name, options);
+    let mut record = watch.record(&subject, options.no_cache);
+    Ok(store.write(|tx| {
+        tx.note(&entry)?;
+        if let Some(record) = &mut record {
+            let before = tx.builds(&subject, 1)?;
+            memory::explain(record, before.first());
+            tx.remember_build(record)?;
+        }
+        Ok(())
+    })?)
 }
 
 fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {
@@ -261,7 +274,8 @@ fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {
     let why = "nothing was built: FROM scratch needs an instruction after it".to_owned();
     Error::Step {
         name: name.to_owned(),
-        line: step.map_or(0, |step| step.info.line),
+        line: step.map_or(1, |step| step.info.line),
+        column: step.map_or(1, |step| step.info.column),
         instruction: step.map_or_else(String::new, |step| step.info.text.clone()),
         source: Box::new(StepError::Invalid(why)),
     }

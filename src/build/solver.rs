@@ -234,6 +234,7 @@ impl<'a> Solver<'a> {
         *first = Some(Error::Step {
             name: self.name.to_owned(),
             line: step.info.line,
+            column: step.info.column,
             instruction: step.info.text.clone(),
             source: Box::new(error),
         });

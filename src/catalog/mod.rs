@@ -43,6 +43,7 @@ pub mod cache_mount;
 pub mod image;
 pub mod journal;
 pub mod lease;
+pub mod memory;
 pub mod schema;
 pub mod snapshot;
 pub mod sync;

@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS, CACHE_MOUNTS];
+const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS, CACHE_MOUNTS, MEMORY];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -202,6 +202,31 @@ CREATE TABLE cache_mount (
     last_used  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX cache_mount_key ON cache_mount (key, owners);
+";
+
+/// What the last builds did with each step.
+const MEMORY: &str = "
+CREATE TABLE build (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    subject TEXT NOT NULL,
+    time    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX build_subject ON build (subject, id);
+
+CREATE TABLE build_step (
+    build        INTEGER NOT NULL,
+    number       INTEGER NOT NULL,
+    stage        TEXT NOT NULL,
+    line         INTEGER NOT NULL,
+    text         TEXT NOT NULL,
+    outcome      INTEGER NOT NULL,
+    milliseconds INTEGER NOT NULL,
+    identity     BLOB,
+    content      BLOB,
+    parent       BLOB,
+    image        BLOB,
+    PRIMARY KEY (build, number)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than

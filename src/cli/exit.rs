@@ -32,6 +32,9 @@ pub enum Failure {
     /// Stored bytes are missing or wrong.
     #[error("{0}")]
     Corrupt(String),
+    /// All was told already: only the code is left.
+    #[error("")]
+    Told(u8),
     /// A signal ended it.
     #[error("interrupted by {}", signal_name(*.0))]
     Interrupted(i32),
@@ -55,6 +58,7 @@ impl Failure {
             Failure::Corrupt(_) => 4,
             Failure::Partly(_) => 5,
             Failure::Busy(_) => 75,
+            Failure::Told(code) => *code,
             Failure::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
             // Zero would say that it went well.
             Failure::Step { status, .. } | Failure::Command(status) => {
@@ -86,9 +90,7 @@ pub fn end(outcome: super::Result) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if matches!(error.downcast_ref(), Some(Failure::Command(_))) => {
-            ExitCode::from(code(&error))
-        }
+        Err(error) if is_told(&error) => ExitCode::from(code(&error)),
         Err(error) => {
             tell(&format!("error: {}", message(&error)));
             if let Some(remedy) = remedy(&error) {
@@ -182,6 +184,14 @@ pub fn message(error: &anyhow::Error) -> String {
         told.push_str(&text);
     }
     told
+}
+
+/// Whether there is nothing left to say.
+fn is_told(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<Failure>(),
+        Some(Failure::Told(_) | Failure::Command(_))
+    )
 }
 
 /// Whether whoever read our output has gone, as `| head` does: nothing to tell anybody.

@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 mod cache;
 mod cache_mounts;
+mod check;
 mod debian;
 mod interrupts;
 mod kill9;

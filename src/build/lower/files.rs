@@ -6,7 +6,7 @@ use super::{Lowering, StageState, missing_image};
 use crate::build::config::StageConfig;
 use crate::build::error::{Error, StepError};
 use crate::build::plan::{FileSource, FilesOperation, Operation, Origin};
-use crate::dockerfile::{self, Add, Copy, Instruction, Source, StageSource};
+use crate::dockerfile::{Add, Copy, Instruction, Source, StageSource};
 
 impl Lowering<'_> {
     pub(super) fn copy(
@@ -23,7 +23,7 @@ impl Lowering<'_> {
         let origin = self.origin(state, instruction, copy.from.as_deref())?;
         let operation = FilesOperation {
             origin,
-            sources: self.sources(state, at, &copy.sources)?,
+            sources: sources(&copy.sources),
             destination: destination(&state.config, &copy.destination),
             owner: copy.chown.clone(),
             mode: self.mode(at, copy.chmod.as_deref())?,
@@ -58,7 +58,7 @@ impl Lowering<'_> {
         }
         let operation = FilesOperation {
             origin: Origin::Context,
-            sources: self.sources(state, at, &add.sources)?,
+            sources: sources(&add.sources),
             destination: destination(&state.config, &add.destination),
             owner: add.chown.clone(),
             mode: self.mode(at, add.chmod.as_deref())?,
@@ -159,41 +159,6 @@ impl Lowering<'_> {
         }
     }
 
-    fn sources(
-        &self,
-        state: &StageState,
-        at: (u32, &str),
-        sources: &[Source],
-    ) -> Result<Vec<FileSource>, Error> {
-        let lookup = |name: &str| state.lookup(name);
-        sources
-            .iter()
-            .map(|source| match source {
-                Source::Path(path) => Ok(FileSource::Path(path.clone())),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: false,
-                } => Ok(FileSource::Inline {
-                    name: name.clone(),
-                    content: content.clone(),
-                }),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: true,
-                } => {
-                    let content = dockerfile::expand::expand_heredoc(content, &lookup)
-                        .map_err(|e| self.failed(at.0, at.1, StepError::Invalid(e.to_string())))?;
-                    Ok(FileSource::Inline {
-                        name: name.clone(),
-                        content: content.text,
-                    })
-                }
-            })
-            .collect()
-    }
-
     fn mode(&self, at: (u32, &str), mode: Option<&str>) -> Result<Option<u32>, Error> {
         let Some(text) = mode.filter(|text| !text.is_empty()) else {
             return Ok(None);
@@ -210,6 +175,18 @@ impl Lowering<'_> {
             }
         }
     }
+}
+
+/// The sources, which are expanded already: what an escape kept as it is stays so.
+fn sources(sources: &[Source]) -> Vec<FileSource> {
+    let source = |source: &Source| match source {
+        Source::Path(path) => FileSource::Path(path.clone()),
+        Source::Heredoc { name, content, .. } => FileSource::Inline {
+            name: name.clone(),
+            content: content.clone(),
+        },
+    };
+    sources.iter().map(source).collect()
 }
 
 /// The destination below the working directory; a trailing slash, or `.`, says "a directory".

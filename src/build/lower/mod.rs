@@ -29,7 +29,7 @@ use super::plan::{
     Arguments, Base, BuildGraph, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
     StagePlan, Step,
 };
-use super::platform::{parse_platform, platform_argument};
+use super::platform::{PLATFORM_ARGUMENTS, parse_platform, platform_argument};
 use crate::dockerfile::{
     self, Dockerfile, Instruction, Kind, Run, RunNetwork, RunSecurity, Script, StageGraph,
     StageSource,
@@ -51,7 +51,8 @@ pub fn lower(
     };
     let mut used = BTreeSet::new();
     let globals = global_args(dockerfile, options, &mut used).map_err(parse)?;
-    let automatic = |arg: &str| platform_argument(arg, options, &options.platform);
+    let automatic =
+        |arg: &str| platform_argument(arg, options, &options.platform, last_stage(dockerfile));
     let visible = |arg: &str| {
         globals
             .get(arg)
@@ -88,6 +89,11 @@ pub fn lower(
     })
 }
 
+/// The name of the last stage.
+fn last_stage(dockerfile: &Dockerfile) -> Option<&str> {
+    dockerfile.stages.last()?.name.as_deref()
+}
+
 fn number(stages: &mut [Option<StagePlan>]) {
     let mut number = 0;
     for stage in stages.iter_mut().flatten() {
@@ -106,7 +112,7 @@ fn unused_arguments(options: &Options, used: &BTreeSet<String>) -> Vec<String> {
         .build_args
         .keys()
         .map(String::as_str)
-        .filter(|name| !used.contains(*name) && !is_proxy(name))
+        .filter(|name| !used.contains(*name) && !is_proxy(name) && !is_for_the_builder(name))
         .collect();
     if unused.is_empty() {
         return Vec::new();
@@ -115,6 +121,11 @@ fn unused_arguments(options: &Options, used: &BTreeSet<String>) -> Vec<String> {
         "one or more build-args were not consumed: {}",
         unused.join(", ")
     )]
+}
+
+/// The names that speak to the builder, not to the file.
+fn is_for_the_builder(name: &str) -> bool {
+    name.starts_with("BUILDKIT_") || PLATFORM_ARGUMENTS.contains(&name)
 }
 
 /// The names that RUN sees without ARG if they are given; then no cache key or history holds them.
@@ -136,7 +147,9 @@ fn global_args(
             continue;
         };
         let given = |name: &str| options.build_args.get(name).cloned();
-        let automatic = |name: &str| platform_argument(name, options, &options.platform);
+        let automatic = |name: &str| {
+            platform_argument(name, options, &options.platform, last_stage(dockerfile))
+        };
         let seen = globals.clone();
         let environment = |name: &str| {
             seen.get(name)
@@ -177,6 +190,8 @@ struct StageState {
     arguments: Arguments,
     platform: Platform,
     steps: Vec<Step>,
+    /// Whether the base's triggers are being gone through.
+    in_triggers: bool,
 }
 
 impl StageState {
@@ -216,6 +231,7 @@ impl Lowering<'_> {
             arguments: self.base_arguments(&base),
             platform: platform.clone(),
             steps: Vec::new(),
+            in_triggers: false,
         };
         let triggers = state.config.run.on_build.take().unwrap_or_default();
         self.push(
@@ -225,6 +241,7 @@ impl Lowering<'_> {
             String::new(),
             Value::Null,
         );
+        state.in_triggers = true;
         for trigger in triggers {
             let instruction =
                 dockerfile::parse_instruction(&trigger, line).map_err(|source| Error::Parse {
@@ -233,6 +250,7 @@ impl Lowering<'_> {
                 })?;
             self.instruction(&mut state, &instruction)?;
         }
+        state.in_triggers = false;
         for instruction in &stage.instructions {
             self.instruction(&mut state, instruction)?;
         }
@@ -271,6 +289,7 @@ impl Lowering<'_> {
         Error::Step {
             name: self.name.to_owned(),
             line,
+            column: self.dockerfile.column_of(line),
             instruction: instruction.to_owned(),
             source: Box::new(error),
         }
@@ -342,8 +361,10 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// What a stage begins with. There is always a PATH, in the image too, as docker has it: so
+    /// `ENV PATH=$PATH:/x` means the same on every base.
     fn base_config(&self, base: &Base) -> StageConfig {
-        match base {
+        let mut config = match base {
             Base::Scratch => StageConfig::default(),
             Base::Image(image) => {
                 StageConfig::on(&image.config.config, image.config.author.clone())
@@ -356,7 +377,11 @@ impl Lowering<'_> {
                     StageConfig::on(&step.config.run, step.config.author.clone())
                 })
             }
+        };
+        if config.env("PATH").is_none() {
+            config.set_env("PATH", crate::executor::DEFAULT_PATH);
         }
+        config
     }
 
     fn push(
@@ -374,6 +399,8 @@ impl Lowering<'_> {
             stage_steps: 0,
             text: text.to_owned(),
             line,
+            column: self.dockerfile.column_of(line),
+            trigger: state.in_triggers,
         };
         let config = state.config.clone();
         // What an instruction gives depends on more than its words and its parent: whether this
@@ -425,14 +452,14 @@ impl Lowering<'_> {
         instruction: &Instruction,
         definitions: &[dockerfile::ArgDefinition],
     ) -> Result<(), Error> {
-        let options = self.options;
+        let (options, dockerfile) = (self.options, self.dockerfile);
         let globals = self.globals;
         let given = |name: &str| options.build_args.get(name).cloned();
         let inherited = |name: &str| match globals.get(name) {
             Some(value) => value.clone(),
             // The build's platform, whatever this stage runs on: a cross-compiler's stage is
             // `FROM --platform=$BUILDPLATFORM` and compiles for TARGETARCH.
-            None => platform_argument(name, options, &options.platform),
+            None => platform_argument(name, options, &options.platform, last_stage(dockerfile)),
         };
         let defined = {
             let environment = |name: &str| state.lookup(name);

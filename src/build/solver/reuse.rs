@@ -16,7 +16,7 @@
 use super::{Progress, Solver, StageResult, StageThread, lock};
 use crate::build::cache::Taken;
 use crate::build::error::{Error, StepError};
-use crate::build::event::Event;
+use crate::build::event::{Event, Lookup};
 use crate::build::key::cache_key;
 use crate::build::mounts::{Mounted, Shown};
 use crate::build::plan::{FilesOperation, Origin, Step};
@@ -109,6 +109,7 @@ impl StageThread<'_, '_, '_> {
         content: Option<&Digest>,
         stages: &[Digest],
     ) -> Result<bool, StepError> {
+        self.looked_up(step, content);
         if !self.pending.is_empty() {
             return Ok(false);
         }
@@ -156,6 +157,18 @@ impl StageThread<'_, '_, '_> {
         self.candidates = found;
         self.lowers = None;
         Ok(true)
+    }
+
+    /// Says by what a step is looked up. Behind a commit that is still going on, the parent is new.
+    fn looked_up(&self, step: &Step, content: Option<&Digest>) {
+        let scratch = || Digest::of(b"scratch");
+        let parent = || self.image().map_or_else(scratch, Image::id);
+        let lookup = Lookup {
+            identity: Some(Digest::of(step.identity.to_string().as_bytes())),
+            content: content.copied(),
+            parent: self.pending.is_empty().then(parent),
+        };
+        self.solver.sink.looked_up(step.info.number, lookup);
     }
 
     /// Makes sure that the image that the next step stands on is in the store.

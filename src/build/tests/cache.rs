@@ -25,7 +25,11 @@ fn what_a_step_gives_depends_on_what_its_stage_has_said() {
     house.build(&format!("{base}ENV B=1\n"), |_| {}).unwrap();
     let (image, _) = house.build("FROM onb\n", |_| {}).unwrap();
     assert_eq!(image.config.config.on_build, None);
-    assert_eq!(image.config.config.env.as_deref().unwrap(), ["A=1", "B=1"]);
+    let path = format!("PATH={}", crate::executor::DEFAULT_PATH);
+    assert_eq!(
+        image.config.config.env.as_deref().unwrap(),
+        [path.as_str(), "A=1", "B=1"]
+    );
 }
 
 #[test]

@@ -234,7 +234,8 @@ fn a_stage_that_the_target_does_not_need_is_not_looked_at() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("Dockerfile:2: COPY missing /: \"missing\" is not in the build context"),
+        error
+            .starts_with("Dockerfile:2:1: COPY missing /: \"missing\" is not in the build context"),
         "{error}"
     );
 }
@@ -431,7 +432,7 @@ fn what_would_harm_the_image_is_refused_with_its_line() {
     ] {
         let error = refusal(&house, line);
         assert!(
-            error.starts_with(&format!("Dockerfile:4: {line}: ")) && error.contains(why),
+            error.starts_with(&format!("Dockerfile:4:1: {line}: ")) && error.contains(why),
             "{error}"
         );
     }
@@ -537,4 +538,83 @@ fn a_missing_index_is_made_again_and_never_taken_for_an_empty_one() {
         "{error}"
     );
     assert!(root.join("blobs/sha256").read_dir().unwrap().count() > 0);
+}
+
+#[test]
+fn a_heredoc_is_expanded_once() {
+    let house = House::new();
+    let text = "FROM scratch\nENV X=value\nCOPY <<E <<'Q' /\n\\$X $X \\\\$X\nE\n\\$X $X\nQ\n";
+    let (image, _) = house.build(text, |_| {}).unwrap();
+    let mut reader = last_layer(&house, &image);
+    let mut found = BTreeMap::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut content = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut content).unwrap();
+        found.insert(String::from_utf8(entry.path).unwrap(), content);
+    }
+    assert_eq!(found["E"], "$X value \\value\n");
+    assert_eq!(found["Q"], "\\$X $X\n");
+}
+
+#[test]
+fn platform_arguments_are_as_buildkit_has_them() {
+    let house = House::new();
+    let text = "FROM scratch AS last\nARG TARGETSTAGE\nARG TARGETOSVERSION\nARG BUILDARCH\n\
+                LABEL x=\"$TARGETSTAGE/$TARGETOSVERSION/$BUILDARCH\"\n";
+    let label = |change: fn(&mut Options)| {
+        let (image, _) = house.build(text, change).unwrap();
+        image.config.config.labels.unwrap()["x"].clone()
+    };
+    assert_eq!(label(|_| {}), "last//amd64");
+    assert_eq!(
+        label(|options| options.target = Some("0".into())),
+        "0//amd64"
+    );
+    let given = |options: &mut Options| {
+        options.build_args = BTreeMap::from([("BUILDARCH".into(), "riscv64".into())]);
+    };
+    assert_eq!(label(given), "last//riscv64");
+}
+
+#[test]
+fn what_past_builds_did_with_each_step_is_remembered() {
+    use crate::catalog::memory::Outcome::{self, Cached, Content, First, Instruction, Parent};
+    let house = House::new();
+    house.file("a", "one");
+    let text = "FROM scratch\nCOPY a /\nENV X=1\nLABEL y=z\n";
+    let outcomes = |dockerfile: &str| -> Vec<Outcome> {
+        house.build(dockerfile, |_| {}).unwrap();
+        let context = Context::open(&house.context(), None, None).unwrap();
+        let subject = memory::subject(&context, "Dockerfile", &options());
+        let builds = house.store.catalog().read(|tx| tx.builds(&subject, 1));
+        builds.unwrap()[0]
+            .steps
+            .iter()
+            .map(|step| step.outcome)
+            .collect()
+    };
+    assert_eq!(outcomes(text), [Cached, First, First, First]);
+    house.file("a", "two");
+    assert_eq!(outcomes(text), [Cached, Content, Parent, Parent]);
+    house.file("a", "three");
+    assert_eq!(outcomes(text), [Cached, Content, Parent, Parent]);
+    let longer = format!("{text}ENV W=1\n");
+    assert_eq!(
+        outcomes(&longer),
+        [Cached, Cached, Cached, Cached, Instruction]
+    );
+    // All cached: nothing to remember, so the last one is still that before.
+    assert_eq!(
+        outcomes(&longer),
+        [Cached, Cached, Cached, Cached, Instruction]
+    );
+}
+
+#[test]
+fn there_is_always_a_path_to_add_to() {
+    let house = House::new();
+    let text = "FROM scratch\nENV PATH=$PATH:/x\n";
+    let (image, _) = house.build(text, |_| {}).unwrap();
+    let path = format!("PATH={}:/x", executor::DEFAULT_PATH);
+    assert_eq!(image.config.config.env.unwrap(), [path]);
 }

@@ -27,6 +27,7 @@ use crate::layer::Compression;
 Examples:
   rstore build -t app .
   rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .
+  rstore build --check .
   rstore build --target binaries -o out .
   rstore build -t app -o type=docker,dest=app.tar .
   rstore build -t app --platform linux/amd64,linux/arm64 .
@@ -94,6 +95,12 @@ pub struct BuildArgs {
     /// Print nothing but the image's ID
     #[arg(short, long)]
     pub quiet: bool,
+    /// Check the Dockerfile instead of building it; exits 1 if something is found
+    #[arg(long)]
+    pub check: bool,
+    /// What to do: build, check, or check,format=json
+    #[arg(long, value_name = "METHOD", conflicts_with = "check", value_parser = values::call)]
+    pub call: Option<Call>,
     /// How the build is shown
     ///
     /// BUILDKIT_PROGRESS is understood too, and comes last. Everything goes to stderr, but for the
@@ -101,7 +108,7 @@ pub struct BuildArgs {
     ///
     /// `rawjson` is for programs: one JSON object a line, each with `schema` (1), `time` (RFC 3339),
     /// and `event`: `planned` (`steps`, each with `number`, `stage`, `in_stage`, `stage_steps`,
-    /// `text`, `line`; `skipped_stages`), `warning` (`message`), `step_started`, `step_cached`, `step_waiting`,
+    /// `text`, `line`, `column`, `trigger`; `skipped_stages`), `warning` (`message`), `step_started`, `step_cached`, `step_waiting`,
     /// `container_started` and `container_removed` (`container`), `output` (`stream`, `line`; and
     /// `bytes`, in hexadecimal, where the line is not UTF-8), `step_finished` (`seconds`, `image`),
     /// `step_failed` (`seconds`, `message`, `status`), `committed` (`image`), `tagged` (`name`). What
@@ -161,7 +168,26 @@ impl From<NetworkMode> for Network {
     }
 }
 
+/// What is to be done with the Dockerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Build it.
+    Build,
+    /// Check it, and tell people.
+    Check,
+    /// Check it, and tell programs.
+    CheckJson,
+}
+
 impl BuildArgs {
+    /// What is to be done.
+    pub fn call(&self) -> Call {
+        match self.call {
+            _ if self.check => Call::Check,
+            call => call.unwrap_or(Call::Build),
+        }
+    }
+
     /// The build arguments with their values; those that neither the command line nor the
     /// environment gives one are left out, as docker does.
     pub fn build_arguments(&self) -> Vec<(String, String)> {

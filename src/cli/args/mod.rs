@@ -97,7 +97,11 @@ impl Command {
 
     /// Whether it cannot do without a user namespace where the user isn't root.
     pub fn runs_steps(&self) -> bool {
-        matches!(self, Command::Build(_) | Command::Shell(_))
+        match self {
+            Command::Build(arguments) => arguments.call() == build::Call::Build,
+            Command::Shell(_) => true,
+            _ => false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::build::Call;
 use crate::catalog::Millis;
 use crate::executor::Resource;
 use crate::oci::Platform;
@@ -245,6 +246,28 @@ pub fn age(text: &str) -> Option<Millis> {
     (!text.is_empty()).then_some(total)
 }
 
+/// What to do with a Dockerfile: `build`, `check`, `check,format=json`.
+pub fn call(text: &str) -> Result<Call, String> {
+    let (method, format) = match text.split_once(',') {
+        None => (text, "text"),
+        Some((method, option)) => match option.split_once('=') {
+            Some(("format", format)) => (method, format),
+            _ => {
+                return Err(format!(
+                    "{option:?} is no option; it is format=text or format=json"
+                ));
+            }
+        },
+    };
+    match (method, format) {
+        ("build", _) if method == text => Ok(Call::Build),
+        ("check" | "lint", "text") => Ok(Call::Check),
+        ("check" | "lint", "json") => Ok(Call::CheckJson),
+        ("check" | "lint", other) => Err(format!("{other:?} is no format; it is text or json")),
+        _ => Err("there are build, check and check,format=json".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +282,22 @@ mod tests {
         assert_eq!(moment("7", now), Ok(7000));
         for bad in ["", "x", "5x", "h", "-1h", "1h30"] {
             assert!(moment(bad, now).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_has_a_method_and_perhaps_a_format() {
+        assert_eq!(call("build"), Ok(Call::Build));
+        assert_eq!(call("check"), Ok(Call::Check));
+        assert_eq!(call("check,format=json"), Ok(Call::CheckJson));
+        for bad in [
+            "outline",
+            "check,json",
+            "check,format=xml",
+            "build,format=json",
+            "",
+        ] {
+            assert!(call(bad).is_err(), "{bad}");
         }
     }
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::check;
 use super::outputs::{self, Outputs};
 use crate::archive::target;
 use crate::build::{self, Input, Options};
-use crate::cli::args::build::BuildArgs;
+use crate::cli::args::build::{BuildArgs, Call};
 use crate::cli::args::secrets;
 use crate::cli::context::native_platform;
 use crate::cli::exit::Failure;
@@ -34,6 +35,9 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         .clone()
         .unwrap_or_else(|| arguments.context.join("Dockerfile"));
     let options = options(arguments, platforms, &outputs)?;
+    if arguments.call() != Call::Build {
+        return check::run(arguments, &options, &name, &text, &path, context);
+    }
     let store = context.open_or_create()?;
     let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
@@ -58,8 +62,12 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
         context: &files,
     };
     outputs::remove_stale(arguments)?;
-    let built = build::build(&lease, input, &options, &Native, &cancel, &*display);
+    let noted = check::Noted::new(&*display);
+    let built = build::build(&lease, input, &options, &Native, &cancel, &noted);
     display.finish();
+    if context.progress && !matches!(kind, Kind::Quiet | Kind::Rawjson) {
+        noted.tell();
+    }
     let written = built
         .map_err(|error| failed(error, context))
         .and_then(|built| {

@@ -4,6 +4,7 @@ use super::args::Command;
 use super::{Context, Result};
 
 pub mod build;
+pub mod check;
 pub mod completions;
 pub mod df;
 pub mod export;

@@ -117,10 +117,11 @@ impl Board {
             return String::new();
         };
         let place = format!("{}/{}", info.in_stage, info.stage_steps);
+        let onbuild = if info.trigger { "ONBUILD " } else { "" };
         if self.names_stages {
-            format!("[{} {place}] {}", info.stage, info.text)
+            format!("[{} {place}] {onbuild}{}", info.stage, info.text)
         } else {
-            format!("[{place}] {}", info.text)
+            format!("[{place}] {onbuild}{}", info.text)
         }
     }
 

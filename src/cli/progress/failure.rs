@@ -66,6 +66,15 @@ fn quote(dockerfile: &Quoted, line: usize) -> String {
     while last < lines.len() && lines[last - 1].trim_end().ends_with('\\') {
         last += 1;
     }
+    lines_marked(dockerfile, line, last)
+}
+
+/// The lines from `line` to `last`, from 1, marked, and their neighbours.
+pub fn lines_marked(dockerfile: &Quoted, line: usize, last: usize) -> String {
+    let lines: Vec<&str> = dockerfile.text.lines().collect();
+    if line == 0 || line > lines.len() {
+        return String::new();
+    }
     let from = line.saturating_sub(NEIGHBOURS).max(1);
     let to = (last + NEIGHBOURS).min(lines.len());
     let rule = "-".repeat(20);

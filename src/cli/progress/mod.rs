@@ -213,6 +213,8 @@ pub(crate) mod testing {
             stage_steps: 2,
             text: text.into(),
             line: number as u32 + 1,
+            column: 1,
+            trigger: false,
         };
         Event::Planned {
             steps: vec![
