@@ -167,7 +167,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__build)
-            opts="-f -t -q -h --file --tag --target --build-arg --label --platform --no-cache --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
+            opts="-f -t -q -h --file --build-context --tag --target --build-arg --label --platform --no-cache --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -178,6 +178,10 @@ _rstore() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --build-context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

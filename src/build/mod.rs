@@ -13,12 +13,14 @@
 //! | [`lower`], [`plan`] | lowering: every word final before anything runs; pure |
 //! | [`config`] | what metadata instructions do; pure |
 //! | [`key`] | cache keys; pure |
-//! | [`context`], [`tree`], [`copy`] | files: the context, other images, what COPY makes of them |
+//! | [`context`], [`tree`], [`copy`], [`chmod`] | files: the context, other images, what COPY makes of them |
+//! | [`remote`], [`named`] | files from elsewhere: URLs, repositories, named contexts |
 //! | [`run`] | one process in an intermediate container |
 //! | [`commit`] | layers and intermediate images, beside the next step |
 //! | [`solver`] | stages side by side, cache first |
 //! | [`event`] | what displays are told |
 
+pub mod chmod;
 pub mod commit;
 pub mod config;
 pub mod context;
@@ -27,9 +29,11 @@ pub mod error;
 pub mod event;
 pub mod key;
 pub mod lower;
+pub mod named;
 pub mod options;
 pub mod plan;
 pub mod platform;
+pub mod remote;
 pub mod run;
 pub mod solver;
 pub mod tree;

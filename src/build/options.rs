@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::named::NamedContext;
+use super::remote;
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
 use crate::oci::Platform;
@@ -42,4 +44,8 @@ pub struct Options {
     pub shm_size: u64,
     /// (resource, soft, hard).
     pub ulimits: Vec<(Resource, u64, u64)>,
+    /// `--build-context`.
+    pub named: Vec<NamedContext>,
+    /// How other machines are reached.
+    pub remote: remote::Settings,
 }

@@ -22,9 +22,11 @@ use super::copy::{self, Selection};
 use super::error::{Error, StepError};
 use super::event::{Event, Failure, Sink};
 use super::key::{cache_key, selection_key};
+use super::named::NamedTrees;
 use super::plan::{
-    Base, BuildGraph, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
+    Base, BuildGraph, FileSource, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
 };
+use super::remote::{Fetcher, Known};
 use super::run::{self, Surroundings};
 use super::tree::Tree;
 use crate::executor::Exit;
@@ -47,6 +49,8 @@ pub struct Solver<'a> {
     around: Surroundings<'a>,
     graph: &'a BuildGraph,
     context: &'a Context,
+    named: NamedTrees<'a>,
+    fetcher: Fetcher<'a>,
     sink: &'a dyn Sink,
     name: &'a str,
     progress: Mutex<Vec<Progress>>,
@@ -102,6 +106,8 @@ impl<'a> Solver<'a> {
             freed: Condvar::new(),
         };
         Solver {
+            named: NamedTrees::new(&around.options.named),
+            fetcher: Fetcher::new(around.lease, &around.options.remote, around.cancel),
             around,
             graph,
             context,
@@ -514,9 +520,11 @@ impl<'g> StageThread<'_, '_, 'g> {
         {
             return Ok(());
         }
+        let known = self.elsewhere(operation)?;
+        let remote = !known.is_empty();
         let tree = self.tree(operation, source.as_ref())?;
-        let selection = copy::select(operation, tree.as_ref())?;
-        let content = selection.digest(around.lease.store())?;
+        let mut selection = copy::select(operation, tree.as_ref(), known)?;
+        let mut content = selection.digest(around.lease.store())?;
         if let Some(image) = &source {
             around
                 .lease
@@ -525,7 +533,25 @@ impl<'g> StageThread<'_, '_, 'g> {
         if self.cached(step, Some(&content), &stages)? {
             return Ok(());
         }
+        if remote {
+            selection.complete(&self.solver.fetcher)?;
+            content = selection.digest(self.solver.around.lease.store())?;
+        }
         self.copy(step, operation, selection, content, stages)
+    }
+
+    /// What is known of the sources that are elsewhere. Where nothing can come from the cache, they
+    /// are fetched in any case.
+    fn elsewhere(&self, operation: &FilesOperation) -> Result<Vec<Known>, StepError> {
+        let fresh = self.solver.around.options.no_cache || !self.pending.is_empty();
+        operation
+            .sources
+            .iter()
+            .filter_map(|source| match source {
+                FileSource::Remote(remote) => Some(self.solver.fetcher.look(remote, fresh)),
+                FileSource::Path(_) | FileSource::Inline { .. } => None,
+            })
+            .collect()
     }
 
     fn copy(
@@ -559,7 +585,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         operation: &FilesOperation,
     ) -> Result<(Option<Image>, Vec<Digest>), StepError> {
         let image = match &operation.origin {
-            Origin::Context | Origin::Nothing => None,
+            Origin::Context | Origin::Nothing | Origin::Named(_) => None,
             Origin::Stage(index) => self.solver.wait_for(*index)?,
             Origin::Image(image) => Some((**image).clone()),
         };
@@ -588,6 +614,12 @@ impl<'g> StageThread<'_, '_, 'g> {
     ) -> Result<Option<Tree<'_>>, StepError> {
         match (&operation.origin, source) {
             (Origin::Context, _) => Ok(Some(self.solver.context.tree()?)),
+            (Origin::Named(place), _) => {
+                match self.solver.named.context(*place, &self.solver.fetcher)? {
+                    Some(context) => Ok(Some(context.tree()?)),
+                    None => Ok(None),
+                }
+            }
             (_, Some(image)) => {
                 let lease = self.solver.around.lease;
                 let lowers = lease.snapshots(image)?;

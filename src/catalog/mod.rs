@@ -40,6 +40,7 @@ pub mod cache;
 pub mod image;
 pub mod journal;
 pub mod lease;
+pub mod remote;
 pub mod schema;
 pub mod snapshot;
 pub mod sync;

@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN];
+const MIGRATIONS: &[&str] = &[FIRST, BORN, REMOTE_FILES];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -173,6 +173,17 @@ CREATE TABLE journal (
 /// When this catalog began, in milliseconds: of writers that are older it cannot know the pins.
 const BORN: &str = "
 INSERT INTO meta VALUES ('born', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+";
+
+/// What URLs contained, for conditional requests. `url` is the digest of one: it may hold a password.
+const REMOTE_FILES: &str = "
+CREATE TABLE remote_file (
+    url      BLOB PRIMARY KEY,
+    digest   BLOB NOT NULL,
+    etag     TEXT NOT NULL,
+    modified INTEGER,
+    used     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than

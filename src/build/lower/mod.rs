@@ -11,6 +11,8 @@
 
 mod files;
 
+use files::NamedBase;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 use super::config::StageConfig;
 use super::error::{Error, StepError};
 use super::event::StepInfo;
+use super::named;
 use super::options::Options;
 use super::plan::{
     Arguments, Base, BuildGraph, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
@@ -53,7 +56,8 @@ pub fn lower(
             .flatten()
             .or_else(|| automatic(arg))
     };
-    let graph = dockerfile.stage_graph(&visible).map_err(parse)?;
+    let mut graph = dockerfile.stage_graph(&visible).map_err(parse)?;
+    replace_named_stages(&mut graph, options);
     let target = graph.target(options.target.as_deref())?;
     let mut lowering = Lowering {
         dockerfile,
@@ -79,6 +83,24 @@ pub fn lower(
         target,
         warnings,
     })
+}
+
+/// A stage whose name is a named context's is what that one is: it stands on it, and needs nothing.
+fn replace_named_stages(graph: &mut StageGraph, options: &Options) {
+    for node in &mut graph.nodes {
+        if let Some(name) = node
+            .name
+            .as_deref()
+            .filter(|name| is_replaced(name, options))
+        {
+            node.base = StageSource::Image(name.to_owned());
+            node.references.clear();
+        }
+    }
+}
+
+fn is_replaced(stage: &str, options: &Options) -> bool {
+    named::find(&options.named, stage).is_some()
 }
 
 fn number(stages: &mut [Option<StagePlan>]) {
@@ -193,12 +215,13 @@ impl Lowering<'_> {
                 .map_err(|why| self.failed(line, &stage.from.original, StepError::Invalid(why)))?,
             None => self.options.platform.clone(),
         };
-        let base = self.base(
+        let (base, tree) = self.base(
             &node.base,
             (&platform, node.platform.is_some()),
             line,
             &stage.from.original,
         )?;
+        let replaced = (stage.name.as_deref()).is_some_and(|name| is_replaced(name, self.options));
         let mut state = StageState {
             index,
             label: stage
@@ -226,7 +249,11 @@ impl Lowering<'_> {
                 })?;
             self.instruction(&mut state, &instruction)?;
         }
-        for instruction in &stage.instructions {
+        if let Some(place) = tree {
+            self.copy_tree(&mut state, (line, &stage.from.original), place)?;
+        }
+        let instructions = stage.instructions.iter().filter(|_| !replaced);
+        for instruction in instructions {
             self.instruction(&mut state, instruction)?;
         }
         if is_target && !self.options.labels.is_empty() {
@@ -267,24 +294,30 @@ impl Lowering<'_> {
         }
     }
 
+    /// What a stage stands on, and the named context whose files come first.
     fn base(
         &mut self,
         source: &StageSource,
         (platform, asked): (&Platform, bool),
         line: u32,
         text: &str,
-    ) -> Result<Base, Error> {
-        match source {
-            StageSource::Scratch => Ok(Base::Scratch),
-            StageSource::Stage(index) => Ok(Base::Stage(*index)),
-            StageSource::Image(name) => match self.images.image(name, platform) {
-                Ok(image) => {
-                    self.same_platform(&image, name, platform, asked)
-                        .map_err(|error| self.failed(line, text, error))?;
-                    Ok(Base::Image(Box::new(image)))
-                }
-                Err(error) => Err(self.failed(line, text, missing_image(error))),
+    ) -> Result<(Base, Option<usize>), Error> {
+        let name = match source {
+            StageSource::Scratch => return Ok((Base::Scratch, None)),
+            StageSource::Stage(index) => return Ok((Base::Stage(*index), None)),
+            StageSource::Image(name) => match self.named_image(name) {
+                NamedBase::Nothing => return Ok((Base::Scratch, None)),
+                NamedBase::Tree(place) => return Ok((Base::Scratch, Some(place))),
+                NamedBase::Image(name) => name,
             },
+        };
+        match self.images.image(&name, platform) {
+            Ok(image) => {
+                self.same_platform(&image, &name, platform, asked)
+                    .map_err(|error| self.failed(line, text, error))?;
+                Ok((Base::Image(Box::new(image)), None))
+            }
+            Err(error) => Err(self.failed(line, text, missing_image(error))),
         }
     }
 
@@ -499,6 +532,7 @@ impl Lowering<'_> {
             mode: None,
             link: false,
             exclude: Vec::new(),
+            parents: false,
             unpack: false,
             directory_only: true,
         };

@@ -137,6 +137,8 @@ fn options() -> Options {
         resolv_conf: Vec::new(),
         shm_size: 64 << 20,
         ulimits: Vec::new(),
+        named: Vec::new(),
+        remote: remote::Settings::default(),
     }
 }
 
@@ -268,8 +270,7 @@ fn what_is_not_there_yet_is_refused_by_name_and_line() {
             "RUN --mount=type=cache,target=/c true",
             "RUN --mount=type=cache,target=/c",
         ),
-        ("ADD https://example.org/x /", "ADD of a URL"),
-        ("COPY --parents a /", "COPY --parents"),
+        ("RUN --device=vendor.com/class=x true", "RUN --device"),
     ] {
         let error = house
             .build(&format!("FROM scratch\n{line}\n"), |_| {})

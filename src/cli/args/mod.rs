@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub mod build;
+pub mod sources;
 pub mod values;
 
 use super::commands;

@@ -1,37 +1,34 @@
 //! `rstore build`: a Dockerfile and a context become an image.
 
 use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::BuildArgs;
+use crate::cli::commands::sources::{self, Sources};
 use crate::cli::context::native_platform;
 use crate::cli::exit::Failure;
 use crate::cli::progress::{self, Kind, Quoted, Settings};
 use crate::cli::{Context, Result};
 use crate::executor::{Cancel, Native, Resource, signals};
-use crate::fsutil;
 use crate::gc;
-
-/// No Dockerfile is larger; what is, is some other file.
-const LARGEST_DOCKERFILE: u64 = 8 << 20;
+use crate::store::Lease;
 
 /// Runs the command.
 pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
-    is_directory(&arguments.context)?;
-    let (name, text) = dockerfile(arguments)?;
-    let path = arguments
-        .file
-        .clone()
-        .unwrap_or_else(|| arguments.context.join("Dockerfile"));
+    let read = sources::check(arguments)?;
     let store = context.open_or_create()?;
-    let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
+    let lease = store.lease("build", &arguments.context.to_string())?;
+    let options = options(arguments, &lease)?;
+    let Sources {
+        name,
+        dockerfile: text,
+        context: files,
+    } = sources::gather(arguments, read, &lease, &options.remote, &cancel)?;
     let kind = Kind::choose(arguments.progress, arguments.quiet, context.terminal.stderr);
     let quoted = Quoted {
         name: name.clone(),
@@ -43,13 +40,11 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     } else {
         progress::silent(settings)
     };
-    let lease = store.lease("build", &arguments.context.display().to_string())?;
     let input = Input {
         dockerfile: &text,
         name: &name,
         context: &files,
     };
-    let options = options(arguments);
     let built = build::build(&lease, input, &options, &Native, &cancel, &*display);
     display.finish();
     // What a failed build made stays in the cache: only the lease ends.
@@ -61,74 +56,6 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
             .with_context(|| format!("write {}", file.display()))?;
     }
     Ok(())
-}
-
-/// Says what is wrong with a context that is none, in words of the command line.
-fn is_directory(context: &Path) -> Result {
-    match fs::metadata(context) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => anyhow::bail!(
-            "the build context {} is a file: name the directory that COPY copies from, and the Dockerfile with -f",
-            context.display()
-        ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            anyhow::bail!("the build context {} does not exist", context.display())
-        }
-        Err(error) => Err(fsutil::Error::new("open", context, error).into()),
-    }
-}
-
-/// What errors call the Dockerfile, and its text.
-fn dockerfile(arguments: &BuildArgs) -> Result<(String, Vec<u8>)> {
-    let mut text = Vec::new();
-    if arguments.file.as_deref() == Some(Path::new("-")) {
-        io::stdin()
-            .take(LARGEST_DOCKERFILE)
-            .read_to_end(&mut text)
-            .context("read the Dockerfile from stdin")?;
-        return Ok(("stdin".to_owned(), text));
-    }
-    let (name, path) = match &arguments.file {
-        Some(file) => (file.display().to_string(), file.clone()),
-        None => (
-            "Dockerfile".to_owned(),
-            arguments.context.join("Dockerfile"),
-        ),
-    };
-    let file = open(&path)?;
-    if path.is_dir() {
-        anyhow::bail!(
-            "{} is a directory, and should be a Dockerfile",
-            path.display()
-        );
-    }
-    let size = file
-        .metadata()
-        .map_err(|error| fsutil::Error::new("stat", &path, error))?
-        .len();
-    if size > LARGEST_DOCKERFILE {
-        anyhow::bail!("{} is {size} bytes: that is no Dockerfile", path.display());
-    }
-    file.take(LARGEST_DOCKERFILE)
-        .read_to_end(&mut text)
-        .map_err(|error| fsutil::Error::new("read", &path, error))?;
-    Ok((name, text))
-}
-
-fn open(path: &PathBuf) -> Result<fs::File> {
-    match fs::File::open(path) {
-        Ok(file) => Ok(file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let other = path.with_file_name("Containerfile");
-            let hint = if other.exists() {
-                "; there is a Containerfile: -f Containerfile"
-            } else {
-                "; -f names another"
-            };
-            anyhow::bail!("there is no Dockerfile at {}{hint}", path.display())
-        }
-        Err(error) => Err(fsutil::Error::new("open", path, error).into()),
-    }
 }
 
 /// Lets this process open as many files as it may: a COPY of many sources holds each of them open.
@@ -149,7 +76,7 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(arguments: &BuildArgs) -> Options {
+fn options(arguments: &BuildArgs, lease: &Lease) -> Result<Options> {
     let native = native_platform();
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();
@@ -159,7 +86,7 @@ fn options(arguments: &BuildArgs) -> Options {
     {
         ulimits.push(open_files);
     }
-    Options {
+    Ok(Options {
         target: arguments.target.clone(),
         build_args: arguments.build_arguments().into_iter().collect(),
         labels: arguments.labels.clone(),
@@ -181,7 +108,9 @@ fn options(arguments: &BuildArgs) -> Options {
         resolv_conf: fs::read("/etc/resolv.conf").unwrap_or_default(),
         shm_size: arguments.shm_size,
         ulimits,
-    }
+        named: sources::named_contexts(arguments, lease)?,
+        remote: sources::remote_settings(),
+    })
 }
 
 /// The error as the program tells it, with the exit code that belongs to it.

@@ -19,6 +19,7 @@ pub mod prune;
 pub mod ps;
 pub mod removal;
 pub mod rmi;
+pub mod sources;
 pub mod tag;
 pub mod untag;
 pub mod version;
