@@ -6,8 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod add_remote;
 mod bad_input;
 mod cache;
+mod contexts;
+mod copy_flags;
 mod debian;
 mod kill9;
 mod lifecycle;

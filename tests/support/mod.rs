@@ -2,6 +2,7 @@
 //!
 //! * [`rstore`]: the program with a store of its own, and what lies in that store, read without it
 //! * [`context`]: a directory to build from
+//! * [`http`]: servers of files and repositories
 //! * [`need`]: what a test cannot do without; it skips loudly, or fails in CI
 //! * [`tree`]: two directories compared, file by file
 //! * [`peers`]: skopeo, umoci, buildah
@@ -9,6 +10,7 @@
 //! * [`user`]: an ordinary user, made for one test
 
 pub mod context;
+pub mod http;
 pub mod machine;
 pub mod need;
 pub mod peers;
