@@ -6,7 +6,7 @@ use super::{Lowering, StageState, missing_image};
 use crate::build::config::StageConfig;
 use crate::build::error::{Error, StepError};
 use crate::build::plan::{FileSource, FilesOperation, Operation, Origin};
-use crate::dockerfile::{self, Add, Copy, Instruction, Source, StageSource};
+use crate::dockerfile::{Add, Copy, Instruction, Source, StageSource};
 
 impl Lowering<'_> {
     pub(super) fn copy(
@@ -23,7 +23,7 @@ impl Lowering<'_> {
         let origin = self.origin(state, instruction, copy.from.as_deref())?;
         let operation = FilesOperation {
             origin,
-            sources: self.sources(state, at, &copy.sources)?,
+            sources: Self::sources(&copy.sources),
             destination: destination(&state.config, &copy.destination),
             owner: copy.chown.clone(),
             mode: self.mode(at, copy.chmod.as_deref())?,
@@ -58,7 +58,7 @@ impl Lowering<'_> {
         }
         let operation = FilesOperation {
             origin: Origin::Context,
-            sources: self.sources(state, at, &add.sources)?,
+            sources: Self::sources(&add.sources),
             destination: destination(&state.config, &add.destination),
             owner: add.chown.clone(),
             mode: self.mode(at, add.chmod.as_deref())?,
@@ -78,14 +78,6 @@ impl Lowering<'_> {
         operation: FilesOperation,
         from: Option<&str>,
     ) -> Result<(), Error> {
-        let root = operation.destination == "/";
-        if operation.sources.len() > 1 && !root && !operation.destination.ends_with('/') {
-            let why = format!(
-                "with more than one source the destination is a directory, and must end with a slash: {:?}",
-                format!("{}/", operation.destination)
-            );
-            return Err(self.failed(at.0, at.1, StepError::Invalid(why)));
-        }
         let names: Vec<&str> = operation
             .sources
             .iter()
@@ -159,37 +151,16 @@ impl Lowering<'_> {
         }
     }
 
-    fn sources(
-        &self,
-        state: &StageState,
-        at: (u32, &str),
-        sources: &[Source],
-    ) -> Result<Vec<FileSource>, Error> {
-        let lookup = |name: &str| state.lookup(name);
+    /// The sources of an instruction that is expanded already, bodies of heredocs included.
+    fn sources(sources: &[Source]) -> Vec<FileSource> {
         sources
             .iter()
             .map(|source| match source {
-                Source::Path(path) => Ok(FileSource::Path(path.clone())),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: false,
-                } => Ok(FileSource::Inline {
+                Source::Path(path) => FileSource::Path(path.clone()),
+                Source::Heredoc { name, content, .. } => FileSource::Inline {
                     name: name.clone(),
                     content: content.clone(),
-                }),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: true,
-                } => {
-                    let content = dockerfile::expand::expand_heredoc(content, &lookup)
-                        .map_err(|e| self.failed(at.0, at.1, StepError::Invalid(e.to_string())))?;
-                    Ok(FileSource::Inline {
-                        name: name.clone(),
-                        content: content.text,
-                    })
-                }
+                },
             })
             .collect()
     }
