@@ -21,7 +21,8 @@ use hashbrown::HashMap;
 use super::context;
 use super::error::StepError;
 use super::plan::{FileSource, FilesOperation};
-use super::tree::{Found, Matched, Tree, look_up, resolve_destination};
+use super::tree::{Found, Matched, Tree, link_target, look_up, resolve_destination, resolve_links};
+use crate::dockerfile::glob;
 use crate::dockerfile::ignore::IgnorePatterns;
 use crate::fsutil::{self, IoContext};
 use crate::layer::{
@@ -65,6 +66,7 @@ pub fn select(operation: &FilesOperation, tree: Option<&Tree>) -> Result<Selecti
                     selected.push(one(operation, tree, source, &exclude)?);
                 }
             }
+            (FileSource::Path(path), None) if glob::has_wildcard(path) => {}
             (FileSource::Path(path), None) => {
                 return Err(StepError::NoSource {
                     source_path: path.clone(),
@@ -245,6 +247,13 @@ fn read_link(found: &Found) -> Result<std::ffi::OsString, StepError> {
         .into_os_string())
 }
 
+/// The mode of directories that nobody gives one.
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// What an archive has put where so far, by absolute path: a link's target, or nothing for
+/// whatever else.
+type Unpacked = HashMap<String, Option<String>>;
+
 /// How entries are made.
 #[derive(Debug, Clone, Copy)]
 pub struct Emission<'a> {
@@ -343,7 +352,7 @@ impl Writer<'_> {
                 self.archive(source, destination)
             }
             Selected::Inline { name, content } => {
-                let target = self.target(name, destination, slash || several)?;
+                let target = self.target(name, destination, slash, several)?;
                 self.parents(&target)?;
                 let size = content.len() as u64;
                 no_whiteout(&relative(&target))?;
@@ -359,7 +368,7 @@ impl Writer<'_> {
                 self.tree(files, destination)
             }
             Selected::Files { source, files } => {
-                let target = self.target(&file_name(source), destination, slash || several)?;
+                let target = self.target(&file_name(source), destination, slash, several)?;
                 self.parents(&target)?;
                 let place = relative(&target);
                 self.no_directory(&place)?;
@@ -369,9 +378,22 @@ impl Writer<'_> {
     }
 
     /// Where a single file goes: into the destination if that is a directory, else it is its name.
-    fn target(&self, name: &str, destination: &str, directory: bool) -> Result<String, StepError> {
-        if directory || self.is_directory(destination)? {
+    fn target(
+        &self,
+        name: &str,
+        destination: &str,
+        slash: bool,
+        several: bool,
+    ) -> Result<String, StepError> {
+        if slash || self.is_directory(destination)? {
             return self.destination_in(destination, name);
+        }
+        if several {
+            // Each would overwrite the one before it.
+            return Err(StepError::Invalid(format!(
+                "with more than one source the destination is a directory, and must end with a slash: {:?}",
+                format!("{destination}/")
+            )));
         }
         Ok(destination.to_owned())
     }
@@ -412,10 +434,13 @@ impl Writer<'_> {
                 continue;
             }
             let through = self.through_link(&place)?;
-            // A destination that is there keeps what it is; one that isn't becomes the source's.
-            let kept = through.is_some() || (is_root && self.is_directory(destination)?);
+            let kept = through.is_some();
             let place = through.unwrap_or(place);
-            if !kept {
+            if is_root {
+                // Its contents are copied, not itself: a destination that is there keeps what it
+                // is, and one that isn't is made like the directories above it.
+                self.make(destination, self.made_mode(), modified(&found.metadata))?;
+            } else if !kept {
                 self.file(found, &place)?;
             }
             places.insert(&found.relative, place);
@@ -453,27 +478,32 @@ impl Writer<'_> {
 
     /// Makes a directory and those on the way that are missing.
     fn directory(&mut self, path: &str) -> Result<(), StepError> {
-        self.parents(path)?;
-        if self.there(path)?.is_some_and(|there| !there.is_dir()) {
-            return Err(StepError::Invalid(format!(
-                "{path:?} is a file in the image, and cannot be a directory"
-            )));
-        }
-        self.make(path)
+        self.ancestors(path, DIRECTORY_MODE)?;
+        self.make(path, DIRECTORY_MODE, self.emission.now)
+    }
+
+    /// The mode of directories that a copy makes on the way: that of `--chmod`, as in BuildKit.
+    fn made_mode(&self) -> u32 {
+        let asked = self.operation.mode.map(|mode| mode & 0o777);
+        asked.unwrap_or(DIRECTORY_MODE)
     }
 
     fn parents(&mut self, path: &str) -> Result<(), StepError> {
+        self.ancestors(path, self.made_mode())
+    }
+
+    fn ancestors(&mut self, path: &str, mode: u32) -> Result<(), StepError> {
         let mut parent = String::new();
         let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         for component in components.iter().take(components.len().saturating_sub(1)) {
             parent.push('/');
             parent.push_str(component);
-            self.make(&parent)?;
+            self.make(&parent, mode, self.emission.now)?;
         }
         Ok(())
     }
 
-    fn make(&mut self, path: &str) -> Result<(), StepError> {
+    fn make(&mut self, path: &str, mode: u32, modified: Mtime) -> Result<(), StepError> {
         if self.is_directory(path)? {
             return Ok(());
         }
@@ -483,8 +513,8 @@ impl Writer<'_> {
             )));
         }
         no_whiteout(&relative(path))?;
-        let mut entry = Entry::new(relative(path), Kind::Directory, 0o755);
-        entry.mtime = self.emission.now;
+        let mut entry = Entry::new(relative(path), Kind::Directory, mode);
+        entry.mtime = modified;
         self.owned(&mut entry);
         self.sink.entry(&entry, None)?;
         self.made.insert(path.to_owned());
@@ -502,10 +532,7 @@ impl Writer<'_> {
             return Ok(());
         };
         let mut entry = Entry::new(path, kind, metadata.mode() & 0o7777);
-        entry.mtime = Mtime {
-            seconds: metadata.mtime(),
-            nanoseconds: metadata.mtime_nsec() as u32,
-        };
+        entry.mtime = modified(metadata);
         if self.selection.keeps_owners {
             (entry.uid, entry.gid) = (metadata.uid(), metadata.gid());
         }
@@ -550,34 +577,45 @@ impl Writer<'_> {
         }
     }
 
-    /// ADD of an archive: what it holds, below the destination.
+    /// ADD of an archive: what it holds, below the destination. A directory on the way may be a
+    /// link of the image or of the archive, and is followed, as tar does; one that the archive
+    /// itself holds replaces a link.
     fn archive(&mut self, source: &Matched, destination: &str) -> Result<(), StepError> {
         let compressed = Decompressor::new(open_archive(source)?)
             .map_err(|error| fsutil::Error::new("read", &source.path, error))?;
         let mut reader = TarReader::new(compressed);
-        let mut names: hashbrown::HashSet<Vec<u8>> = Default::default();
+        // Where each file of the archive went, by its name there.
+        let mut places: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut unpacked = Unpacked::new();
         while let Some(mut entry) = reader.next_entry()? {
             if entry.path.is_empty() {
                 continue;
             }
-            let inside = |path: &[u8]| join(&relative(destination), path);
             no_whiteout(&entry.path)?;
-            let path = inside(&entry.path);
+            let path = self.unpacked_place(destination, &entry.path, &unpacked)?;
             if let Kind::Hardlink { target } = &mut entry.kind {
-                if !names.contains(target) {
+                let Some(place) = places.get(target) else {
                     return Err(StepError::Invalid(format!(
                         "{:?} in {:?} is a hard link to {:?}, which does not come before it",
                         String::from_utf8_lossy(&entry.path),
                         source.path,
                         String::from_utf8_lossy(target)
                     )));
-                }
-                *target = inside(target);
+                };
+                target.clone_from(place);
             }
+            let shown = format!("/{}", String::from_utf8_lossy(&path));
+            self.ancestors(&shown, DIRECTORY_MODE)?;
             self.overwrite(&path);
-            if entry.kind != Kind::Directory {
-                names.insert(entry.path.clone());
+            match &entry.kind {
+                Kind::Directory => drop(self.made.insert(shown.clone())),
+                _ => drop(places.insert(entry.path.clone(), path.clone())),
             }
+            let target = match &entry.kind {
+                Kind::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),
+                _ => None,
+            };
+            unpacked.insert(shown, target);
             entry.path = path;
             self.owned(&mut entry);
             entry.mtime = entry.mtime.clamp_to(self.emission.latest);
@@ -586,6 +624,31 @@ impl Writer<'_> {
             self.sink.entry(&entry, content)?;
         }
         Ok(())
+    }
+
+    /// Where an entry of an archive goes: its directory resolved, itself not.
+    fn unpacked_place(
+        &self,
+        destination: &str,
+        path: &[u8],
+        unpacked: &Unpacked,
+    ) -> Result<Vec<u8>, StepError> {
+        let whole = join(&relative(destination), path);
+        // What is not UTF-8 is no link that could be followed.
+        let Ok(text) = std::str::from_utf8(&whole) else {
+            return Ok(whole);
+        };
+        let Some((directory, name)) = text.rsplit_once('/') else {
+            return Ok(whole);
+        };
+        let resolved = resolve_links(directory, |so_far| {
+            match (unpacked.get(&format!("/{so_far}")), self.emission.view) {
+                (Some(target), _) => Ok(target.clone()),
+                (None, Some(view)) if !self.operation.link => link_target(view, so_far),
+                (None, _) => Ok(None),
+            }
+        })?;
+        Ok(join(&relative(&resolved), name.as_bytes()))
     }
 
     fn owned(&self, entry: &mut Entry) {
@@ -603,6 +666,13 @@ impl Writer<'_> {
         ) {
             entry.mode = mode;
         }
+    }
+}
+
+fn modified(metadata: &Metadata) -> Mtime {
+    Mtime {
+        seconds: metadata.mtime(),
+        nanoseconds: metadata.mtime_nsec() as u32,
     }
 }
 

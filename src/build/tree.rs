@@ -62,7 +62,7 @@ pub struct Found {
 }
 
 impl Tree<'_> {
-    /// The sources that `pattern` means, in the order of their names.
+    /// The sources that `pattern` means, in the order of their names. A path must be there.
     pub fn matches(&self, pattern: &str) -> Result<Vec<Matched>, StepError> {
         let cleaned = super::config::clean(pattern);
         let path = cleaned.trim_start_matches('/');
@@ -71,7 +71,8 @@ impl Tree<'_> {
         } else {
             self.open(path)?.into_iter().collect()
         };
-        if found.is_empty() {
+        // A pattern may match nothing: `COPY lock* ./` copies a file that need not be there.
+        if found.is_empty() && !glob::has_wildcard(pattern) {
             return Err(StepError::NoSource {
                 source_path: pattern.to_owned(),
                 tree: self.label.clone(),
@@ -291,6 +292,15 @@ pub fn descriptor_path(handle: impl AsFd) -> PathBuf {
 /// they are written.
 pub fn resolve_destination(view: impl AsFd, path: &str) -> Result<String, StepError> {
     let view = view.as_fd();
+    resolve_links(path, |so_far| link_target(view, so_far))
+}
+
+/// `path` with every link followed that `link` knows: asked for a path without a leading slash, it
+/// answers where a link there leads, or nothing where there is none.
+pub fn resolve_links(
+    path: &str,
+    link: impl Fn(&str) -> Result<Option<String>, StepError>,
+) -> Result<String, StepError> {
     let mut pending: Vec<String> = split_reversed(path);
     let mut resolved: Vec<String> = Vec::new();
     let mut links = 0;
@@ -304,7 +314,7 @@ pub fn resolve_destination(view: impl AsFd, path: &str) -> Result<String, StepEr
             _ => resolved.push(component),
         }
         let so_far = resolved.join("/");
-        let Some(target) = link_target(view, &so_far)? else {
+        let Some(target) = link(&so_far)? else {
             continue;
         };
         links += 1;
@@ -326,7 +336,8 @@ fn split_reversed(path: &str) -> Vec<String> {
     path.split('/').rev().map(str::to_owned).collect()
 }
 
-fn link_target(view: std::os::fd::BorrowedFd, path: &str) -> Result<Option<String>, StepError> {
+/// Where the link at `path` inside the merged root `view` leads, if one is there.
+pub fn link_target(view: std::os::fd::BorrowedFd, path: &str) -> Result<Option<String>, StepError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     let handle = match fsutil::open_in_root(view, path, flags, Mode::empty()) {
         Ok(handle) => handle,
@@ -406,8 +417,9 @@ mod tests {
         assert_eq!(paths(&tree, "*.txt"), ["a.txt", "b.txt"]);
         assert_eq!(paths(&tree, "s*/*.c"), ["src/x.c"]);
         assert_eq!(paths(&tree, "/src/../a.txt"), ["a.txt"]);
+        assert!(paths(&tree, "*.none").is_empty());
         assert!(matches!(
-            tree.matches("*.none"),
+            tree.matches("a.none"),
             Err(StepError::NoSource { .. })
         ));
     }
