@@ -77,6 +77,14 @@ impl Chmod {
         })
     }
 
+    /// The mode, if it does not depend on what was.
+    pub fn octal(&self) -> Option<u32> {
+        match self.meaning {
+            Meaning::Octal(mode) => Some(mode),
+            Meaning::Symbolic(_) => None,
+        }
+    }
+
     /// The mode that a file of `mode` gets.
     pub fn apply(&self, mode: u32, is_directory: bool) -> u32 {
         let changes = match &self.meaning {

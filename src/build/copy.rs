@@ -27,6 +27,7 @@ use super::error::StepError;
 use super::plan::{FileSource, FilesOperation};
 use super::remote::{Checkout, Download, Fetcher, Known};
 use super::tree::{Found, Include, Matched, Tree};
+use crate::dockerfile::glob;
 use crate::dockerfile::ignore::IgnorePatterns;
 use crate::fsutil::{self, IoContext};
 use crate::layer::{Decompressor, Error, TarReader};
@@ -87,6 +88,7 @@ pub fn select(
                     selected.push(Selected::Files { source, files });
                 }
             }
+            (FileSource::Path(path), None) if glob::has_wildcard(path) => {}
             (FileSource::Path(path), None) => {
                 return Err(StepError::NoSource {
                     source_path: path.clone(),

@@ -103,7 +103,7 @@ pub struct Found {
 }
 
 impl Tree<'_> {
-    /// The sources that `pattern` means, in the order of their names.
+    /// The sources that `pattern` means, in the order of their names. A path must be there.
     pub fn matches(&self, pattern: &str) -> Result<Vec<Matched>, StepError> {
         let cleaned = super::config::clean(pattern);
         let path = cleaned.trim_start_matches('/');
@@ -366,6 +366,15 @@ pub fn descriptor_path(handle: impl AsFd) -> PathBuf {
 /// they are written.
 pub fn resolve_destination(view: impl AsFd, path: &str) -> Result<String, StepError> {
     let view = view.as_fd();
+    resolve_links(path, |so_far| link_target(view, so_far))
+}
+
+/// `path` with every link followed that `link` knows: asked for a path without a leading slash, it
+/// answers where a link there leads, or nothing where there is none.
+pub fn resolve_links(
+    path: &str,
+    link: impl Fn(&str) -> Result<Option<String>, StepError>,
+) -> Result<String, StepError> {
     let mut pending: Vec<String> = split_reversed(path);
     let mut resolved: Vec<String> = Vec::new();
     let mut links = 0;
@@ -379,7 +388,7 @@ pub fn resolve_destination(view: impl AsFd, path: &str) -> Result<String, StepEr
             _ => resolved.push(component),
         }
         let so_far = resolved.join("/");
-        let Some(target) = link_target(view, &so_far)? else {
+        let Some(target) = link(&so_far)? else {
             continue;
         };
         links += 1;
@@ -401,7 +410,8 @@ fn split_reversed(path: &str) -> Vec<String> {
     path.split('/').rev().map(str::to_owned).collect()
 }
 
-fn link_target(view: std::os::fd::BorrowedFd, path: &str) -> Result<Option<String>, StepError> {
+/// Where the link at `path` inside the merged root `view` leads, if one is there.
+pub fn link_target(view: std::os::fd::BorrowedFd, path: &str) -> Result<Option<String>, StepError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW;
     let handle = match fsutil::open_in_root(view, path, flags, Mode::empty()) {
         Ok(handle) => handle,

@@ -11,14 +11,24 @@ use std::path::Path;
 use hashbrown::HashMap;
 
 use super::{Selected, Selection, file_name, is_archive, open, read_link};
+use crate::build::chmod::Chmod;
 use crate::build::config;
 use crate::build::context;
 use crate::build::error::StepError;
 use crate::build::plan::FilesOperation;
 use crate::build::remote::Download;
-use crate::build::tree::{Found, descriptor_path, directory_at, look_up, resolve_destination};
+use crate::build::tree::{
+    Found, descriptor_path, directory_at, link_target, look_up, resolve_destination, resolve_links,
+};
 use crate::fsutil::{self, IoContext};
 use crate::layer::{Decompressor, Device, Entry, EntrySink, Kind, Mtime, TarReader, whiteout};
+
+/// The mode of directories that nobody gives one.
+const DIRECTORY_MODE: u32 = 0o755;
+
+/// What an archive has put where so far, by absolute path: a link's target, or nothing for
+/// whatever else.
+type Unpacked = HashMap<String, Option<String>>;
 
 /// How entries are made.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +122,7 @@ impl Writer<'_> {
         several: bool,
     ) -> Result<(), StepError> {
         match selected {
-            Selected::Download(download) => self.download(download, destination, slash || several),
+            Selected::Download(download) => self.download(download, destination, slash, several),
             Selected::Checkout(_, None) => Ok(()),
             Selected::Checkout(_, Some((_, files))) => self.tree(files, destination),
             Selected::Parents { files, .. } => {
@@ -122,7 +132,7 @@ impl Writer<'_> {
                 self.tree(files, destination)
             }
             Selected::Inline { name, content } => {
-                let target = self.target(name, destination, slash || several)?;
+                let target = self.target(name, destination, slash, several)?;
                 self.parents(&target)?;
                 let size = content.len() as u64;
                 no_whiteout(&relative(&target))?;
@@ -145,7 +155,7 @@ impl Writer<'_> {
                         return self.archive(&path, &source.path, destination);
                     }
                 }
-                let target = self.target(&file_name(source), destination, slash || several)?;
+                let target = self.target(&file_name(source), destination, slash, several)?;
                 self.parents(&target)?;
                 let place = relative(&target);
                 self.no_directory(&place)?;
@@ -155,9 +165,22 @@ impl Writer<'_> {
     }
 
     /// Where a single file goes: into the destination if that is a directory, else it is its name.
-    fn target(&self, name: &str, destination: &str, directory: bool) -> Result<String, StepError> {
-        if directory || self.is_directory(destination)? {
+    fn target(
+        &self,
+        name: &str,
+        destination: &str,
+        slash: bool,
+        several: bool,
+    ) -> Result<String, StepError> {
+        if slash || self.is_directory(destination)? {
             return self.destination_in(destination, name);
+        }
+        if several {
+            // Each would overwrite the one before it.
+            return Err(StepError::Invalid(format!(
+                "with more than one source the destination is a directory, and must end with a slash: {:?}",
+                format!("{destination}/")
+            )));
         }
         Ok(destination.to_owned())
     }
@@ -198,10 +221,13 @@ impl Writer<'_> {
                 continue;
             }
             let through = self.through_link(&place)?;
-            // A destination that is there keeps what it is; one that isn't becomes the source's.
-            let kept = through.is_some() || (is_root && self.is_directory(destination)?);
+            let kept = through.is_some();
             let place = through.unwrap_or(place);
-            if !kept {
+            if is_root {
+                // Its contents are copied, not itself: a destination that is there keeps what it
+                // is, and one that isn't is made like the directories above it.
+                self.make(destination, self.made_mode(), modified(&found.metadata))?;
+            } else if !kept {
                 self.file(found, &place)?;
             }
             places.insert(&found.relative, place);
@@ -239,27 +265,33 @@ impl Writer<'_> {
 
     /// Makes a directory and those on the way that are missing.
     fn directory(&mut self, path: &str) -> Result<(), StepError> {
-        self.parents(path)?;
-        if self.there(path)?.is_some_and(|there| !there.is_dir()) {
-            return Err(StepError::Invalid(format!(
-                "{path:?} is a file in the image, and cannot be a directory"
-            )));
-        }
-        self.make(path)
+        self.ancestors(path, DIRECTORY_MODE)?;
+        self.make(path, DIRECTORY_MODE, self.emission.now)
+    }
+
+    /// The mode of directories that a copy makes on the way: that of `--chmod`, as in BuildKit.
+    fn made_mode(&self) -> u32 {
+        let asked = self.operation.mode.as_ref().and_then(Chmod::octal);
+        let asked = asked.map(|mode| mode & 0o777);
+        asked.unwrap_or(DIRECTORY_MODE)
     }
 
     fn parents(&mut self, path: &str) -> Result<(), StepError> {
+        self.ancestors(path, self.made_mode())
+    }
+
+    fn ancestors(&mut self, path: &str, mode: u32) -> Result<(), StepError> {
         let mut parent = String::new();
         let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         for component in components.iter().take(components.len().saturating_sub(1)) {
             parent.push('/');
             parent.push_str(component);
-            self.make(&parent)?;
+            self.make(&parent, mode, self.emission.now)?;
         }
         Ok(())
     }
 
-    fn make(&mut self, path: &str) -> Result<(), StepError> {
+    fn make(&mut self, path: &str, mode: u32, modified: Mtime) -> Result<(), StepError> {
         if self.is_directory(path)? {
             return Ok(());
         }
@@ -269,8 +301,8 @@ impl Writer<'_> {
             )));
         }
         no_whiteout(&relative(path))?;
-        let mut entry = Entry::new(relative(path), Kind::Directory, 0o755);
-        entry.mtime = self.emission.now;
+        let mut entry = Entry::new(relative(path), Kind::Directory, mode);
+        entry.mtime = modified;
         self.owned(&mut entry);
         self.sink.entry(&entry, None)?;
         self.made.insert(path.to_owned());
@@ -288,10 +320,7 @@ impl Writer<'_> {
             return Ok(());
         };
         let mut entry = Entry::new(path, kind, metadata.mode() & 0o7777);
-        entry.mtime = Mtime {
-            seconds: metadata.mtime(),
-            nanoseconds: metadata.mtime_nsec() as u32,
-        };
+        entry.mtime = modified(metadata);
         if self.selection.keeps_owners {
             (entry.uid, entry.gid) = (metadata.uid(), metadata.gid());
         }
@@ -336,34 +365,44 @@ impl Writer<'_> {
         }
     }
 
-    /// ADD of an archive: what it holds, below the destination.
+    /// ADD of an archive: what it holds, below the destination. A directory on the way may be a
+    /// link of the image or of the archive, and is followed, as tar does; one that the archive
+    /// itself holds replaces a link.
     fn archive(&mut self, path: &Path, shown: &str, destination: &str) -> Result<(), StepError> {
         let compressed = Decompressor::new(open(path, shown)?)
             .map_err(|error| fsutil::Error::new("read", shown, error))?;
         let mut reader = TarReader::new(compressed);
-        let mut names: hashbrown::HashSet<Vec<u8>> = Default::default();
+        // Where each file of the archive went, by its name there.
+        let mut places: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut unpacked = Unpacked::new();
         while let Some(mut entry) = reader.next_entry()? {
             if entry.path.is_empty() {
                 continue;
             }
-            let inside = |path: &[u8]| join(&relative(destination), path);
             no_whiteout(&entry.path)?;
-            let path = inside(&entry.path);
+            let path = self.unpacked_place(destination, &entry.path, &unpacked)?;
             if let Kind::Hardlink { target } = &mut entry.kind {
-                if !names.contains(target) {
+                let Some(place) = places.get(target) else {
                     return Err(StepError::Invalid(format!(
-                        "{:?} in {:?} is a hard link to {:?}, which does not come before it",
+                        "{:?} in {shown:?} is a hard link to {:?}, which does not come before it",
                         String::from_utf8_lossy(&entry.path),
-                        shown,
                         String::from_utf8_lossy(target)
                     )));
-                }
-                *target = inside(target);
+                };
+                target.clone_from(place);
             }
+            let place = format!("/{}", String::from_utf8_lossy(&path));
+            self.ancestors(&place, DIRECTORY_MODE)?;
             self.overwrite(&path);
-            if entry.kind != Kind::Directory {
-                names.insert(entry.path.clone());
+            match &entry.kind {
+                Kind::Directory => drop(self.made.insert(place.clone())),
+                _ => drop(places.insert(entry.path.clone(), path.clone())),
             }
+            let target = match &entry.kind {
+                Kind::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),
+                _ => None,
+            };
+            unpacked.insert(place, target);
             entry.path = path;
             self.owned(&mut entry);
             entry.mtime = entry.mtime.clamp_to(self.emission.latest);
@@ -379,7 +418,8 @@ impl Writer<'_> {
         &mut self,
         download: &Download,
         destination: &str,
-        directory: bool,
+        slash: bool,
+        several: bool,
     ) -> Result<(), StepError> {
         let Some(body) = &download.body else {
             return Ok(());
@@ -388,7 +428,7 @@ impl Writer<'_> {
             self.directory(destination)?;
             return self.archive(body, &download.name, destination);
         }
-        let target = self.target(&download.name, destination, directory)?;
+        let target = self.target(&download.name, destination, slash, several)?;
         self.parents(&target)?;
         let place = relative(&target);
         self.no_directory(&place)?;
@@ -400,6 +440,31 @@ impl Writer<'_> {
         entry.mtime = Mtime::from_seconds(download.modified.unwrap_or(0));
         self.finish(&mut entry);
         Ok(self.sink.entry(&entry, Some(&mut file))?)
+    }
+
+    /// Where an entry of an archive goes: its directory resolved, itself not.
+    fn unpacked_place(
+        &self,
+        destination: &str,
+        path: &[u8],
+        unpacked: &Unpacked,
+    ) -> Result<Vec<u8>, StepError> {
+        let whole = join(&relative(destination), path);
+        // What is not UTF-8 is no link that could be followed.
+        let Ok(text) = std::str::from_utf8(&whole) else {
+            return Ok(whole);
+        };
+        let Some((directory, name)) = text.rsplit_once('/') else {
+            return Ok(whole);
+        };
+        let resolved = resolve_links(directory, |so_far| {
+            match (unpacked.get(&format!("/{so_far}")), self.emission.view) {
+                (Some(target), _) => Ok(target.clone()),
+                (None, Some(view)) if !self.operation.link => link_target(view, so_far),
+                (None, _) => Ok(None),
+            }
+        })?;
+        Ok(join(&relative(&resolved), name.as_bytes()))
     }
 
     fn owned(&self, entry: &mut Entry) {
@@ -417,6 +482,13 @@ impl Writer<'_> {
         ) {
             entry.mode = mode.apply(entry.mode, entry.kind == Kind::Directory);
         }
+    }
+}
+
+fn modified(metadata: &Metadata) -> Mtime {
+    Mtime {
+        seconds: metadata.mtime(),
+        nanoseconds: metadata.mtime_nsec() as u32,
     }
 }
 

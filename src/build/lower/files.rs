@@ -10,7 +10,7 @@ use crate::build::named::{self, NamedSource};
 use crate::build::plan::{FileSource, FilesOperation, Operation, Origin};
 use crate::build::remote::url::Url;
 use crate::build::remote::{Remote, git, redacted};
-use crate::dockerfile::{self, Add, Copy, Instruction, Source, StageSource};
+use crate::dockerfile::{Add, Copy, Instruction, Source, StageSource};
 use crate::oci::Digest;
 
 impl Lowering<'_> {
@@ -32,7 +32,7 @@ impl Lowering<'_> {
         let origin = self.origin(state, instruction, copy.from.as_deref())?;
         let operation = FilesOperation {
             origin,
-            sources: self.sources(state, at, &copy.sources)?,
+            sources: Self::sources(&copy.sources),
             destination: destination(&state.config, &copy.destination),
             owner: copy.chown.clone(),
             mode: self.mode(at, copy.chmod.as_deref())?,
@@ -55,7 +55,7 @@ impl Lowering<'_> {
         let text: Vec<String> = text.split(' ').map(redacted).collect();
         let text = text.join(" ");
         let at = (line, text.as_str());
-        let sources = self.sources(state, at, &add.sources)?;
+        let sources = Self::sources(&add.sources);
         let sources = elsewhere(add, sources)
             .map_err(|why| self.failed(at.0, at.1, StepError::Invalid(why)))?;
         let operation = FilesOperation {
@@ -82,14 +82,6 @@ impl Lowering<'_> {
         operation: FilesOperation,
         from: Option<&str>,
     ) -> Result<(), Error> {
-        let root = operation.destination == "/";
-        if operation.sources.len() > 1 && !root && !operation.destination.ends_with('/') {
-            let why = format!(
-                "with more than one source the destination is a directory, and must end with a slash: {:?}",
-                format!("{}/", operation.destination)
-            );
-            return Err(self.failed(at.0, at.1, StepError::Invalid(why)));
-        }
         let names: Vec<String> = operation.sources.iter().map(told).collect();
         let inline: Vec<&str> = operation
             .sources
@@ -207,37 +199,16 @@ impl Lowering<'_> {
         self.files(state, at, "COPY", operation, Some(&name))
     }
 
-    fn sources(
-        &self,
-        state: &StageState,
-        at: (u32, &str),
-        sources: &[Source],
-    ) -> Result<Vec<FileSource>, Error> {
-        let lookup = |name: &str| state.lookup(name);
+    /// The sources of an instruction that is expanded already, bodies of heredocs included.
+    fn sources(sources: &[Source]) -> Vec<FileSource> {
         sources
             .iter()
             .map(|source| match source {
-                Source::Path(path) => Ok(FileSource::Path(path.clone())),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: false,
-                } => Ok(FileSource::Inline {
+                Source::Path(path) => FileSource::Path(path.clone()),
+                Source::Heredoc { name, content, .. } => FileSource::Inline {
                     name: name.clone(),
                     content: content.clone(),
-                }),
-                Source::Heredoc {
-                    name,
-                    content,
-                    expand: true,
-                } => {
-                    let content = dockerfile::expand::expand_heredoc(content, &lookup)
-                        .map_err(|e| self.failed(at.0, at.1, StepError::Invalid(e.to_string())))?;
-                    Ok(FileSource::Inline {
-                        name: name.clone(),
-                        content: content.text,
-                    })
-                }
+                },
             })
             .collect()
     }

@@ -195,11 +195,19 @@ struct StageState {
 }
 
 impl StageState {
-    /// The value of a variable: ENV wins over ARG.
+    /// The value of a variable: of ARG and ENV the later one's, as in BuildKit. An ENV takes the
+    /// ARG of its name away, so that an ARG that is there is later than every ENV, the base's too.
     fn lookup(&self, name: &str) -> Option<String> {
-        self.config
-            .env(name)
-            .or_else(|| self.arguments.get(name).cloned().flatten())
+        let argument = self.arguments.get(name).cloned().flatten();
+        argument.or_else(|| self.config.env(name))
+    }
+
+    /// Takes the values that an ARG gives; one that gives none leaves a name what it was.
+    fn define(&mut self, values: Vec<(String, Option<String>)>) {
+        for (name, value) in values {
+            let known = self.arguments.entry(name).or_default();
+            *known = value.or_else(|| known.take());
+        }
     }
 }
 
@@ -372,7 +380,7 @@ impl Lowering<'_> {
 
     fn base_config(&self, base: &Base) -> StageConfig {
         match base {
-            Base::Scratch => StageConfig::default(),
+            Base::Scratch => StageConfig::on_nothing(),
             Base::Image(image) => {
                 StageConfig::on(&image.config.config, image.config.author.clone())
             }
@@ -480,7 +488,7 @@ impl Lowering<'_> {
         };
         self.used
             .extend(defined.values.iter().map(|(name, _)| name.clone()));
-        state.arguments.extend(defined.values);
+        state.define(defined.values);
         // The value is no part of the step: it counts where it is used.
         let text = instruction.original.as_str();
         let identity = json!({ "arg": text });
@@ -505,6 +513,11 @@ impl Lowering<'_> {
             .config
             .apply(kind)
             .map_err(|why| self.failed(at.0, at.1, StepError::Invalid(why)))?;
+        if let Kind::Env(pairs) = kind {
+            for pair in pairs {
+                state.arguments.remove(&pair.key);
+            }
+        }
         let identity = json!({ "metadata": kind });
         self.push(state, at, Operation::Metadata, created_by, identity);
         Ok(())
@@ -595,7 +608,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// What a RUN sees: ARGs, ENV over them, and proxies that were given.
+    /// What a RUN sees: ENV, the ARGs that came later, and proxies that were given.
     fn environment(&self, state: &StageState) -> Vec<(String, String)> {
         let mut environment: Vec<(String, String)> = Vec::new();
         let mut set =
@@ -612,14 +625,14 @@ impl Lowering<'_> {
         {
             set(name, value);
         }
+        for pair in state.config.run.env.iter().flatten() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            set(name, value);
+        }
         for (name, value) in &state.arguments {
             if let Some(value) = value {
                 set(name, value);
             }
-        }
-        for pair in state.config.run.env.iter().flatten() {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            set(name, value);
         }
         environment
     }
