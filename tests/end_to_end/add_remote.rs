@@ -59,7 +59,10 @@ fn a_url_becomes_a_private_file_of_its_name_and_time() {
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert_eq!(asked[0].path, "/dir/a%20file.txt?version=1");
     // What is sent is what is hashed.
-    assert!(!asked[0].headers.contains_key("accept-encoding"), "{asked:?}");
+    assert!(
+        !asked[0].headers.contains_key("accept-encoding"),
+        "{asked:?}"
+    );
 
     // A name of the destination's, and one that nobody gives.
     build(
