@@ -51,7 +51,8 @@ complete -c rstore -n "__fish_rstore_needs_command" -f -a "prune" -d 'Remove wha
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "version" -d 'Show the version'
 complete -c rstore -n "__fish_rstore_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c rstore -n "__fish_rstore_using_subcommand build" -s f -l file -d 'The Dockerfile; - reads it from stdin [default: CONTEXT/Dockerfile]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand build" -s f -l file -d 'The Dockerfile, in a context from elsewhere its path there; - reads it from stdin [default: CONTEXT/Dockerfile]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l build-context -d 'Another tree or image, for FROM, --from and mounts, in place of what has that name' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -s t -l tag -d 'A name for the image; may be given many times' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l target -d 'The stage to build, by name or number [default: the last]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l build-arg -d 'A value for an ARG; without =VALUE it is taken from the environment' -r

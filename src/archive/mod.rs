@@ -48,7 +48,9 @@
 //! | `oci` | index.json → verified documents and blobs, from an archive or a directory |
 //! | `directory` | a layout directory as a source of blobs |
 //! | `names` | which names an image gets |
+//! | `choose` | one image of a layout directory, for a build |
 
+mod choose;
 mod directory;
 mod docker;
 pub mod error;
@@ -62,6 +64,7 @@ pub mod rootfs;
 mod spool;
 pub mod target;
 
+pub use choose::take_from_layout;
 pub use error::{Error, Problem, Result};
 pub use import::{ImportOptions, import};
 pub use load::{LoadOptions, Loaded, LoadedImage, load, load_path};

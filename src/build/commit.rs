@@ -198,9 +198,11 @@ impl Committer<'_> {
     ) -> Result<Option<LayerBlob>, StepError> {
         let owner = match (&operation.owner, view) {
             (None, _) => None,
-            (Some(owner), Some(view)) if operation.directory_only => {
-                let user = Accounts::read(view)?.user(owner)?;
-                Some((user.uid, user.gid))
+            // WORKDIR is root's where the image does not know the user: the RUN that comes to need
+            // it says so, and an image without one is what docker makes of it.
+            (Some(owner), view) if operation.directory_only => {
+                let accounts = view.map(Accounts::read).transpose()?.unwrap_or_default();
+                Some(accounts.owner(owner).unwrap_or((0, 0)))
             }
             (Some(owner), Some(view)) => Some(Accounts::read(view)?.owner(owner)?),
             (Some(owner), None) => Some(Accounts::default().owner(owner)?),

@@ -110,6 +110,9 @@ pub enum StepError {
     /// Something about the instruction's arguments.
     #[error("{0}")]
     Invalid(String),
+    /// Another machine did not give what was asked for.
+    #[error(transparent)]
+    Remote(Box<super::remote::Error>),
     /// A file system operation.
     #[error(transparent)]
     Io(#[from] fsutil::Error),

@@ -13,7 +13,8 @@
 //! | [`lower`], [`plan`] | lowering: every word final before anything runs; pure |
 //! | [`config`] | what metadata instructions do; pure |
 //! | [`key`] | cache keys; pure |
-//! | [`context`], [`tree`], [`copy`] | files: the context, other images, what COPY makes of them |
+//! | [`context`], [`tree`], [`copy`], [`chmod`] | files: the context, other images, what COPY makes of them |
+//! | [`remote`], [`named`] | files from elsewhere: URLs, repositories, named contexts |
 //! | [`mounts`] | what RUN --mount gives a step |
 //! | [`run`] | one process in an intermediate container |
 //! | [`commit`] | layers and intermediate images, beside the next step |
@@ -28,6 +29,7 @@
 pub mod annotate;
 pub mod cache;
 pub mod check;
+pub mod chmod;
 pub mod commit;
 pub mod config;
 pub mod context;
@@ -41,9 +43,11 @@ pub mod key;
 pub mod lower;
 pub mod memory;
 pub mod mounts;
+pub mod named;
 pub mod options;
 pub mod plan;
 pub mod platform;
+pub mod remote;
 pub mod run;
 pub mod solver;
 pub mod squash;
@@ -147,7 +151,16 @@ pub fn build(
     };
     let warn = |message| sink.event(Event::Warning { message });
     let imports = cache::Imports::open(&options.cache_from, &warn);
-    let solver = solver::Solver::new(around, &graph, input.context, &watch, input.name, &imports);
+    let trees = named::NamedTrees::new(&options.named);
+    let solver = solver::Solver::new(
+        around,
+        &graph,
+        input.context,
+        &watch,
+        input.name,
+        &imports,
+        &trees,
+    );
     let solved = solver.solve()?;
     let images: Option<Vec<Image>> = solved.images.into_iter().collect();
     let Some(images) = images else {
@@ -201,7 +214,13 @@ fn finish(
     let mut finished = Vec::with_capacity(images.len());
     for (image, target) in images.into_iter().zip(&graph.targets) {
         let image = match options.squash {
-            true => squash::squash(lease, squash::base_of(graph, *target), image, options, cancel)?,
+            true => squash::squash(
+                lease,
+                squash::base_of(graph, *target),
+                image,
+                options,
+                cancel,
+            )?,
             false => image,
         };
         finished.push(annotate::annotate(lease, image, &options.annotations)?);

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::cache::{CacheFrom, CacheTo};
+use super::named::NamedContext;
+use super::remote;
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
 use crate::oci::Platform;
@@ -62,6 +64,10 @@ pub struct Options {
     pub ssh: BTreeMap<String, PathBuf>,
     /// What steps may be given that others are not.
     pub allow: BTreeSet<Entitlement>,
+    /// `--build-context`.
+    pub named: Vec<NamedContext>,
+    /// How other machines are reached.
+    pub remote: remote::Settings,
 }
 
 /// The bytes of a secret, which show in no message.
@@ -122,6 +128,8 @@ impl Options {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             allow: BTreeSet::new(),
+            named: Vec::new(),
+            remote: remote::Settings::default(),
         }
     }
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::chmod::Chmod;
 use super::config::StageConfig;
 use super::event::StepInfo;
+use super::remote::Remote;
 use crate::dockerfile::{MountOwner, Sharing};
 use crate::executor::{Network, Security};
 use crate::oci::Platform;
@@ -40,6 +42,8 @@ pub enum Origin {
     Stage(usize),
     /// An image of the store.
     Image(Box<Image>),
+    /// A named context, by its place among the options'.
+    Named(usize),
 }
 
 impl Operation {
@@ -186,12 +190,14 @@ pub struct FilesOperation {
     /// `--chown`.
     pub owner: Option<String>,
     /// `--chmod`.
-    pub mode: Option<u32>,
+    pub mode: Option<Chmod>,
     /// `--link`: the destination is not looked up in the image.
     pub link: bool,
     /// `--exclude`.
     pub exclude: Vec<String>,
-    /// Whether local archives are unpacked: ADD.
+    /// `--parents`: sources keep the directories that lead to them.
+    pub parents: bool,
+    /// Whether archives are unpacked.
     pub unpack: bool,
     /// WORKDIR: nothing is copied, the directory is made.
     pub directory_only: bool,
@@ -209,6 +215,8 @@ pub enum FileSource {
         /// Its content.
         content: String,
     },
+    /// A URL, or a repository: ADD.
+    Remote(Remote),
 }
 
 /// One step: an instruction with every word final.

@@ -34,9 +34,11 @@ use super::event::{Event, Failure, Sink};
 use super::key::selection_key;
 use super::lower::is_proxy;
 use super::mounts::Mounted;
+use super::named::NamedTrees;
 use super::plan::{
-    Base, BuildGraph, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
+    Base, BuildGraph, FileSource, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
 };
+use super::remote::{Fetcher, Known};
 use super::run::{self, Surroundings};
 use super::tree::Tree;
 use crate::executor::{Exit, Network};
@@ -65,6 +67,8 @@ pub struct Solver<'a> {
     around: Surroundings<'a>,
     graph: &'a BuildGraph,
     context: &'a Context,
+    named: &'a NamedTrees<'a>,
+    fetcher: Fetcher<'a>,
     sink: &'a dyn Sink,
     name: &'a str,
     imports: &'a Imports,
@@ -114,9 +118,12 @@ impl<'a> Solver<'a> {
         sink: &'a dyn Sink,
         name: &'a str,
         imports: &'a Imports,
+        named: &'a NamedTrees<'a>,
     ) -> Solver<'a> {
         let slots = Slots::new(around.options.jobs);
         Solver {
+            named,
+            fetcher: Fetcher::new(around.lease, &around.options.remote, around.cancel),
             around,
             graph,
             context,
@@ -599,22 +606,43 @@ impl<'a, 'g> StageThread<'_, 'a, 'g> {
         }
         let source = self.whole_source(operation, source)?;
         let stages: Vec<Digest> = source.iter().map(|image| image.digest).collect();
+        let known = self.elsewhere(operation)?;
+        let remote = !known.is_empty();
         let tree = self.tree(operation, source.as_ref())?;
-        let selection = copy::select(operation, tree.as_ref())?;
-        let content = selection.digest(around.lease.store())?;
+        let mut selection = copy::select(operation, tree.as_ref(), known)?;
+        let mut content = selection.digest(around.lease.store())?;
         if let Some(image) = &source {
             let key = selection_key(image, &step.identity);
             around.lease.remember_selection(&key, &content)?;
             lock(&self.solver.used).selections.insert(key, content);
         }
-        self.pass(step, Some(&content));
         if self.cached(step, Some(&content), &stages)? {
+            self.pass(step, Some(&content));
             return Ok(());
         }
+        if remote {
+            selection.complete(&self.solver.fetcher)?;
+            content = selection.digest(self.solver.around.lease.store())?;
+        }
+        self.pass(step, Some(&content));
         let Turn::Ours(lock) = self.turn(step, Some(&content), &stages)? else {
             return Ok(());
         };
         self.copy(step, operation, selection, content, (stages, lock))
+    }
+
+    /// What is known of the sources that are elsewhere. Where nothing can come from the cache, they
+    /// are fetched in any case.
+    fn elsewhere(&self, operation: &FilesOperation) -> Result<Vec<Known>, StepError> {
+        let fresh = self.stage.no_cache || !self.pending.is_empty();
+        operation
+            .sources
+            .iter()
+            .filter_map(|source| match source {
+                FileSource::Remote(remote) => Some(self.solver.fetcher.look(remote, fresh)),
+                FileSource::Path(_) | FileSource::Inline { .. } => None,
+            })
+            .collect()
     }
 
     fn copy(
@@ -648,7 +676,7 @@ impl<'a, 'g> StageThread<'_, 'a, 'g> {
         operation: &FilesOperation,
     ) -> Result<(Option<Image>, Vec<Digest>), StepError> {
         let image = match &operation.origin {
-            Origin::Context | Origin::Nothing => None,
+            Origin::Context | Origin::Nothing | Origin::Named(_) => None,
             Origin::Stage(index) => self.solver.wait_for(*index)?,
             Origin::Image(image) => Some((**image).clone()),
         };
@@ -688,6 +716,12 @@ impl<'a, 'g> StageThread<'_, 'a, 'g> {
     ) -> Result<Option<Tree<'a>>, StepError> {
         match (&operation.origin, source) {
             (Origin::Context, _) => Ok(Some(self.solver.context.tree()?)),
+            (Origin::Named(place), _) => {
+                match self.solver.named.context(*place, &self.solver.fetcher)? {
+                    Some(context) => Ok(Some(context.tree()?)),
+                    None => Ok(None),
+                }
+            }
             (_, Some(image)) => {
                 let lease = self.solver.around.lease;
                 let lowers = lease.snapshots(image)?;

@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS, CACHE_MOUNTS, MEMORY];
+const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS, CACHE_MOUNTS, MEMORY, REMOTE_FILES];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -226,6 +226,17 @@ CREATE TABLE build_step (
     parent       BLOB,
     image        BLOB,
     PRIMARY KEY (build, number)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What URLs contained, for conditional requests. `url` is the digest of one: it may hold a password.
+const REMOTE_FILES: &str = "
+CREATE TABLE remote_file (
+    url      BLOB PRIMARY KEY,
+    digest   BLOB NOT NULL,
+    etag     TEXT NOT NULL,
+    modified INTEGER,
+    used     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

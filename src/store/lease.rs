@@ -107,6 +107,11 @@ impl<'s> Lease<'s> {
         path
     }
 
+    /// A new directory name of our own, which goes with the lease.
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch_directory()
+    }
+
     /// Says that a directory has a row, and stays.
     pub(super) fn keep_directory(&self, path: &Path) {
         self.scratch

@@ -29,8 +29,8 @@ use crate::catalog::{self, Catalog, Millis, sync};
 use crate::fsutil::{self, IoContext};
 use crate::layout::{self, Layout};
 
-pub mod cache_mounts;
 pub mod adopt;
+pub mod cache_mounts;
 pub mod containers;
 pub mod images;
 pub mod layers;
@@ -40,8 +40,8 @@ pub mod snapshots;
 pub mod steps;
 pub mod tags;
 
-pub use cache_mounts::{CacheMount, CacheMountRequest, CacheSharing};
 pub use adopt::Offered;
+pub use cache_mounts::{CacheMount, CacheMountRequest, CacheSharing};
 pub use containers::Container;
 pub use images::Image;
 pub use layers::ImageLayers;

@@ -6,10 +6,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod add_remote;
 mod bad_input;
 mod cache;
 mod cache_mounts;
 mod check;
+mod contexts;
+mod copy_flags;
 mod debian;
 mod interrupts;
 mod kill9;
@@ -21,9 +24,9 @@ mod peers;
 mod platforms;
 mod prune_beside_builds;
 mod rootless;
+mod same_step;
 mod save;
 mod secrets;
-mod same_step;
 mod shared_cache;
 mod shell;
 mod steps;

@@ -239,3 +239,39 @@ fn a_user_with_one_id_mounts_what_it_owns() {
     assert!(built.stderr.contains("\ntold\n"), "{built}");
     assert!(user.home().join("context/file").exists());
 }
+
+#[test]
+fn a_user_builds_from_what_is_elsewhere() {
+    use crate::support::http::{Repository, Response, Server};
+    if skip() || skip_without(&[Need::Program("git")]) {
+        return;
+    }
+    // A tar whose owner nobody has mapped, behind a URL; a repository as the context.
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(2);
+    header.set_mode(0o644);
+    header.set_uid(1_000_000_000);
+    archive.append_data(&mut header, "f", &b"ok"[..]).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let files = Server::new(move |_| Response::ok(archive.clone()));
+    let repository = Repository::new("app");
+    let dockerfile = format!("FROM scratch\nADD {} /\nCOPY g /\n", files.http("f"));
+    repository.commit(&[("Dockerfile", &dockerfile), ("g", "x")]);
+    let server = Server::of_repositories(repository.base());
+    for subordinate in [Subordinate::Range, Subordinate::None] {
+        let user = User::new("elsewhere", subordinate);
+        user.rstore(&["build", "-t", "a", &server.url("git", "app.git")])
+            .ok();
+        let context = files.http("context.tar");
+        let named = format!("lib={context}");
+        user.rstore(&["build", &context])
+            .fails(1, &["no Dockerfile in the build context"]);
+        std::fs::write(
+            user.home().join("Dockerfile"),
+            "FROM scratch\nCOPY --from=lib context /\n",
+        )
+        .expect("a file");
+        user.rstore(&["build", "--build-context", &named, "."]).ok();
+    }
+}

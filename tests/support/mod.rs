@@ -2,6 +2,7 @@
 //!
 //! * [`rstore`]: the program with a store of its own, and what lies in that store, read without it
 //! * [`context`]: a directory to build from
+//! * [`http`]: servers of files and repositories
 //! * [`need`]: what a test cannot do without; it skips loudly, or fails in CI
 //! * [`tree`]: two directories compared, file by file
 //! * [`peers`]: skopeo, umoci, buildah, podman, docker
@@ -12,6 +13,7 @@
 
 pub mod context;
 pub mod gate;
+pub mod http;
 pub mod machine;
 pub mod need;
 pub mod peers;

@@ -17,6 +17,8 @@ mod uncached;
 pub use several::lower_all;
 use uncached::{is_uncached, unknown_stages};
 
+use files::NamedBase;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -24,6 +26,7 @@ use serde_json::{Value, json};
 use super::config::StageConfig;
 use super::error::{Error, StepError};
 use super::event::StepInfo;
+use super::named;
 use super::options::{Entitlement, Options};
 use super::plan::{
     Arguments, Base, BuildGraph, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
@@ -60,7 +63,8 @@ pub fn lower(
             .flatten()
             .or_else(|| automatic(arg))
     };
-    let graph = dockerfile.stage_graph(&visible).map_err(parse)?;
+    let mut graph = dockerfile.stage_graph(&visible).map_err(parse)?;
+    replace_named_stages(&mut graph, options);
     let target = graph.target(options.target.as_deref())?;
     let mut lowering = Lowering {
         dockerfile,
@@ -92,6 +96,24 @@ pub fn lower(
 /// The name of the last stage.
 fn last_stage(dockerfile: &Dockerfile) -> Option<&str> {
     dockerfile.stages.last()?.name.as_deref()
+}
+
+/// A stage whose name is a named context's is what that one is: it stands on it, and needs nothing.
+fn replace_named_stages(graph: &mut StageGraph, options: &Options) {
+    for node in &mut graph.nodes {
+        if let Some(name) = node
+            .name
+            .as_deref()
+            .filter(|name| is_replaced(name, options))
+        {
+            node.base = StageSource::Image(name.to_owned());
+            node.references.clear();
+        }
+    }
+}
+
+fn is_replaced(stage: &str, options: &Options) -> bool {
+    named::find(&options.named, stage).is_some()
 }
 
 fn number(stages: &mut [Option<StagePlan>]) {
@@ -195,11 +217,19 @@ struct StageState {
 }
 
 impl StageState {
-    /// The value of a variable: ENV wins over ARG.
+    /// The value of a variable: of ARG and ENV the later one's, as in BuildKit. An ENV takes the
+    /// ARG of its name away, so that an ARG that is there is later than every ENV, the base's too.
     fn lookup(&self, name: &str) -> Option<String> {
-        self.config
-            .env(name)
-            .or_else(|| self.arguments.get(name).cloned().flatten())
+        let argument = self.arguments.get(name).cloned().flatten();
+        argument.or_else(|| self.config.env(name))
+    }
+
+    /// Takes the values that an ARG gives; one that gives none leaves a name what it was.
+    fn define(&mut self, values: Vec<(String, Option<String>)>) {
+        for (name, value) in values {
+            let known = self.arguments.entry(name).or_default();
+            *known = value.or_else(|| known.take());
+        }
     }
 }
 
@@ -215,12 +245,13 @@ impl Lowering<'_> {
                 .map_err(|why| self.failed(line, &stage.from.original, StepError::Invalid(why)))?,
             None => self.options.platform.clone(),
         };
-        let base = self.base(
+        let (base, tree) = self.base(
             &node.base,
             (&platform, node.platform.is_some()),
             line,
             &stage.from.original,
         )?;
+        let replaced = (stage.name.as_deref()).is_some_and(|name| is_replaced(name, self.options));
         let mut state = StageState {
             index,
             label: stage
@@ -250,8 +281,11 @@ impl Lowering<'_> {
                 })?;
             self.instruction(&mut state, &instruction)?;
         }
-        state.in_triggers = false;
-        for instruction in &stage.instructions {
+        if let Some(place) = tree {
+            self.copy_tree(&mut state, (line, &stage.from.original), place)?;
+        }
+        let instructions = stage.instructions.iter().filter(|_| !replaced);
+        for instruction in instructions {
             self.instruction(&mut state, instruction)?;
         }
         if is_target && !self.options.labels.is_empty() {
@@ -295,24 +329,30 @@ impl Lowering<'_> {
         }
     }
 
+    /// What a stage stands on, and the named context whose files come first.
     fn base(
         &mut self,
         source: &StageSource,
         (platform, asked): (&Platform, bool),
         line: u32,
         text: &str,
-    ) -> Result<Base, Error> {
-        match source {
-            StageSource::Scratch => Ok(Base::Scratch),
-            StageSource::Stage(index) => Ok(Base::Stage(*index)),
-            StageSource::Image(name) => match self.images.image(name, platform) {
-                Ok(image) => {
-                    self.same_platform(&image, name, platform, asked)
-                        .map_err(|error| self.failed(line, text, error))?;
-                    Ok(Base::Image(Box::new(image)))
-                }
-                Err(error) => Err(self.failed(line, text, missing_image(error))),
+    ) -> Result<(Base, Option<usize>), Error> {
+        let name = match source {
+            StageSource::Scratch => return Ok((Base::Scratch, None)),
+            StageSource::Stage(index) => return Ok((Base::Stage(*index), None)),
+            StageSource::Image(name) => match self.named_image(name) {
+                NamedBase::Nothing => return Ok((Base::Scratch, None)),
+                NamedBase::Tree(place) => return Ok((Base::Scratch, Some(place))),
+                NamedBase::Image(name) => name,
             },
+        };
+        match self.images.image(&name, platform) {
+            Ok(image) => {
+                self.same_platform(&image, &name, platform, asked)
+                    .map_err(|error| self.failed(line, text, error))?;
+                Ok((Base::Image(Box::new(image)), None))
+            }
+            Err(error) => Err(self.failed(line, text, missing_image(error))),
         }
     }
 
@@ -479,7 +519,7 @@ impl Lowering<'_> {
         };
         self.used
             .extend(defined.values.iter().map(|(name, _)| name.clone()));
-        state.arguments.extend(defined.values);
+        state.define(defined.values);
         // The value is no part of the step: it counts where it is used.
         let text = instruction.original.as_str();
         let identity = json!({ "arg": text });
@@ -504,6 +544,11 @@ impl Lowering<'_> {
             .config
             .apply(kind)
             .map_err(|why| self.failed(at.0, at.1, StepError::Invalid(why)))?;
+        if let Kind::Env(pairs) = kind {
+            for pair in pairs {
+                state.arguments.remove(&pair.key);
+            }
+        }
         let identity = json!({ "metadata": kind });
         self.push(state, at, Operation::Metadata, created_by, identity);
         Ok(())
@@ -531,6 +576,7 @@ impl Lowering<'_> {
             mode: None,
             link: false,
             exclude: Vec::new(),
+            parents: false,
             unpack: false,
             directory_only: true,
         };
@@ -629,7 +675,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// What a RUN sees: ARGs, ENV over them, and proxies that were given.
+    /// What a RUN sees: ENV, the ARGs that came later, and proxies that were given.
     fn environment(&self, state: &StageState) -> Vec<(String, String)> {
         let mut environment: Vec<(String, String)> = Vec::new();
         let mut set =
@@ -646,14 +692,14 @@ impl Lowering<'_> {
         {
             set(name, value);
         }
+        for pair in state.config.run.env.iter().flatten() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            set(name, value);
+        }
         for (name, value) in &state.arguments {
             if let Some(value) = value {
                 set(name, value);
             }
-        }
-        for pair in state.config.run.env.iter().flatten() {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            set(name, value);
         }
         environment
     }

@@ -140,6 +140,7 @@ impl Lowering<'_> {
             mode: None,
             link: false,
             exclude: Vec::new(),
+            parents: false,
             unpack: false,
             directory_only: false,
         })

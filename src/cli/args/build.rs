@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::cache::CacheArgs;
 use super::output::{Annotation, Output};
 use super::secrets::{self, AgentSource, SecretSource};
-use super::cache::CacheArgs;
+use super::sources::{self, ContextSource, NamedArgument};
 use super::values;
 use crate::build::Entitlement;
 use crate::cli::progress;
@@ -17,7 +18,8 @@ use crate::layer::Compression;
 
 /// Build an image from a Dockerfile
 ///
-/// Builds an image from a Dockerfile and a directory, the context.
+/// Builds an image from a Dockerfile and a context: a directory, a tar archive on stdin or behind
+/// a URL, or a git repository (https://host/x.git#reference:directory).
 ///
 /// Every step gives an intermediate image, which the next build takes from the cache as long as
 /// the step, its parent and what it copies are the same. A failed RUN's exit status becomes the
@@ -27,18 +29,23 @@ use crate::layer::Compression;
 Examples:
   rstore build -t app .
   rstore build -f docker/Dockerfile --target test --build-arg VERSION=1.2 .
+  tar c . | rstore build -t app -
+  rstore build --build-context lib=../lib https://example.com/app.git#main
   rstore build --check .
   rstore build --target binaries -o out .
   rstore build -t app -o type=docker,dest=app.tar .
   rstore build -t app --platform linux/amd64,linux/arm64 .
   rstore build --cache-from type=local,src=/ci/app --cache-to type=local,dest=/ci/app,mode=max .")]
 pub struct BuildArgs {
-    /// The directory that COPY and ADD copy from
-    #[arg(value_name = "CONTEXT", value_parser = clap::builder::TypedValueParser::try_map(clap::builder::OsStringValueParser::new(), values::context))]
-    pub context: PathBuf,
-    /// The Dockerfile; - reads it from stdin [default: CONTEXT/Dockerfile]
+    /// What COPY and ADD copy from: a directory, - for stdin, a URL or a git repository
+    #[arg(value_name = "CONTEXT", value_parser = clap::builder::TypedValueParser::try_map(clap::builder::OsStringValueParser::new(), sources::context))]
+    pub context: ContextSource,
+    /// The Dockerfile, in a context from elsewhere its path there; - reads it from stdin [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Another tree or image, for FROM, --from and mounts, in place of what has that name
+    #[arg(long = "build-context", value_name = "NAME=DIR|URL|docker-image://REF|oci-layout://DIR", value_parser = sources::named_context)]
+    pub named_contexts: Vec<NamedArgument>,
     /// A name for the image; may be given many times
     #[arg(short, long = "tag", value_name = "NAME[:TAG]", value_parser = values::tag)]
     pub tags: Vec<String>,

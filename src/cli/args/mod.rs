@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub mod build;
+pub mod cache;
 pub mod output;
 pub mod secrets;
-pub mod cache;
+pub mod sources;
 pub mod values;
 
 use super::commands;

@@ -1,7 +1,6 @@
 //! Values on the command line: from text to what is meant, or a reason why not.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::build::Call;
@@ -190,17 +189,6 @@ pub fn ulimit(text: &str) -> Result<(Resource, u64, u64), String> {
         ));
     }
     Ok((resource, soft, hard))
-}
-
-/// A directory on this machine.
-pub fn context(text: std::ffi::OsString) -> Result<PathBuf, String> {
-    let shown = text.to_string_lossy();
-    if shown == "-" || shown.starts_with("http://") || shown.starts_with("https://") {
-        return Err(
-            "a context on stdin or behind an URL is not supported yet: name a directory".to_owned(),
-        );
-    }
-    Ok(PathBuf::from(text))
 }
 
 /// A moment: an age before `now` (`24h`, `7d`, `1h30m`), a date, an RFC 3339 time, or seconds since

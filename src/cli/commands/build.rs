@@ -1,10 +1,6 @@
 //! `rstore build`: a Dockerfile and a context become an image.
 
 use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
 
 use super::check;
 use super::outputs::{self, Outputs};
@@ -12,37 +8,35 @@ use crate::archive::target;
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::{BuildArgs, Call};
 use crate::cli::args::secrets;
+use crate::cli::commands::sources::{self, Sources};
 use crate::cli::context::native_platform;
 use crate::cli::exit::Failure;
 use crate::cli::progress::{self, Kind, Quoted, Settings};
 use crate::cli::{Context, Result};
 use crate::executor::{Cancel, Native, Resource, signals};
-use crate::fsutil;
 use crate::gc;
 use crate::oci::Platform;
-
-/// No Dockerfile is larger; what is, is some other file.
-const LARGEST_DOCKERFILE: u64 = 8 << 20;
 
 /// Runs the command.
 pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     let platforms = arguments.cache.platforms();
     let outputs = Outputs::new(arguments, &platforms, context)?;
-    is_directory(&arguments.context)?;
-    let (name, text) = dockerfile(arguments)?;
-    let path = arguments
-        .file
-        .clone()
-        .unwrap_or_else(|| arguments.context.join("Dockerfile"));
-    let options = options(arguments, platforms, &outputs)?;
+    let read = sources::check(arguments)?;
+    let mut options = options(arguments, platforms, &outputs)?;
     if arguments.call() != Call::Build {
-        return check::run(arguments, &options, &name, &text, &path, context);
+        return check::run(arguments, options, read, context);
     }
     let store = context.open_or_create()?;
-    let files = build::Context::open(&arguments.context, Some(&path), Some(store.root()))?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
+    let lease = store.lease("build", &arguments.context.to_string())?;
+    options.named = sources::named_contexts(arguments, &lease)?;
+    let Sources {
+        name,
+        dockerfile: text,
+        context: files,
+    } = sources::gather(arguments, read, &lease, &options.remote, &cancel)?;
     let asked = arguments.progress.or_else(|| buildkits_progress(context));
     let kind = Kind::choose(asked, arguments.quiet, &context.terminal);
     let quoted = Quoted {
@@ -55,7 +49,6 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     } else {
         progress::silent(settings)
     };
-    let lease = store.lease("build", &arguments.context.display().to_string())?;
     let input = Input {
         dockerfile: &text,
         name: &name,
@@ -104,74 +97,6 @@ fn buildkits_progress(context: &Context) -> Option<Kind> {
     })
 }
 
-/// Says what is wrong with a context that is none, in words of the command line.
-fn is_directory(context: &Path) -> Result {
-    match fs::metadata(context) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => anyhow::bail!(
-            "the build context {} is a file: name the directory that COPY copies from, and the Dockerfile with -f",
-            context.display()
-        ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            anyhow::bail!("the build context {} does not exist", context.display())
-        }
-        Err(error) => Err(fsutil::Error::new("open", context, error).into()),
-    }
-}
-
-/// What errors call the Dockerfile, and its text.
-fn dockerfile(arguments: &BuildArgs) -> Result<(String, Vec<u8>)> {
-    let mut text = Vec::new();
-    if arguments.file.as_deref() == Some(Path::new("-")) {
-        io::stdin()
-            .take(LARGEST_DOCKERFILE)
-            .read_to_end(&mut text)
-            .context("read the Dockerfile from stdin")?;
-        return Ok(("stdin".to_owned(), text));
-    }
-    let (name, path) = match &arguments.file {
-        Some(file) => (file.display().to_string(), file.clone()),
-        None => (
-            "Dockerfile".to_owned(),
-            arguments.context.join("Dockerfile"),
-        ),
-    };
-    let file = open(&path)?;
-    if path.is_dir() {
-        anyhow::bail!(
-            "{} is a directory, and should be a Dockerfile",
-            path.display()
-        );
-    }
-    let size = file
-        .metadata()
-        .map_err(|error| fsutil::Error::new("stat", &path, error))?
-        .len();
-    if size > LARGEST_DOCKERFILE {
-        anyhow::bail!("{} is {size} bytes: that is no Dockerfile", path.display());
-    }
-    file.take(LARGEST_DOCKERFILE)
-        .read_to_end(&mut text)
-        .map_err(|error| fsutil::Error::new("read", &path, error))?;
-    Ok((name, text))
-}
-
-fn open(path: &PathBuf) -> Result<fs::File> {
-    match fs::File::open(path) {
-        Ok(file) => Ok(file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let other = path.with_file_name("Containerfile");
-            let hint = if other.exists() {
-                "; there is a Containerfile: -f Containerfile"
-            } else {
-                "; -f names another"
-            };
-            anyhow::bail!("there is no Dockerfile at {}{hint}", path.display())
-        }
-        Err(error) => Err(fsutil::Error::new("open", path, error).into()),
-    }
-}
-
 /// Lets this process open as many files as it may: a COPY of many sources holds each of them open.
 /// Returns the limit as it was, which is the steps'.
 fn raise_open_files() -> (Resource, u64, u64) {
@@ -190,11 +115,7 @@ fn raise_open_files() -> (Resource, u64, u64) {
     )
 }
 
-fn options(
-    arguments: &BuildArgs,
-    platforms: Vec<Platform>,
-    outputs: &Outputs,
-) -> Result<Options> {
+fn options(arguments: &BuildArgs, platforms: Vec<Platform>, outputs: &Outputs) -> Result<Options> {
     let native = native_platform();
     let open_files = raise_open_files();
     let mut ulimits = arguments.ulimits.clone();
@@ -235,6 +156,8 @@ fn options(
         secrets: secrets::read(&arguments.secrets)?,
         ssh: secrets::sockets(&arguments.ssh)?,
         allow: arguments.allow.iter().copied().collect(),
+        named: Vec::new(),
+        remote: sources::remote_settings(),
     })
 }
 

@@ -15,6 +15,8 @@ use crate::build::event::{Event, Lookup, Sink, StepNumber};
 use crate::build::hints::Hint;
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::{BuildArgs, Call};
+use crate::cli::args::sources::ContextSource;
+use crate::cli::commands::sources::{self, Sources};
 use crate::cli::exit::Failure;
 use crate::cli::progress::Quoted;
 use crate::cli::progress::failure::lines_marked;
@@ -22,33 +24,82 @@ use crate::cli::render::text;
 use crate::cli::{Context, Result};
 use crate::dockerfile::Span;
 use crate::dockerfile::lint::Finding;
+use crate::executor::{Cancel, signals};
 use crate::layout::Layout;
+use crate::store::Store;
 
-/// Checks the Dockerfile `text`, which lies at `path`.
+/// Checks a Dockerfile; `read` is what [`sources::check`] has read of it.
 pub fn run(
     arguments: &BuildArgs,
-    options: &Options,
-    name: &str,
-    text: &[u8],
-    path: &Path,
+    mut options: Options,
+    read: Option<(String, Vec<u8>)>,
     context: &mut Context,
 ) -> Result {
-    // What is only looked at needs no store, and makes none.
+    let (store, sources) = match (&arguments.context, read) {
+        (ContextSource::Directory(directory), Some(read))
+            if arguments.named_contexts.is_empty() =>
+        {
+            here(arguments, directory, read, context)?
+        }
+        // What comes from elsewhere is put into the store for the time of the check.
+        (_, read) => {
+            let store = context.open_or_create()?;
+            let cancel = Cancel::new()?;
+            signals::on_interrupt(cancel.clone());
+            let lease = store.lease("check", &arguments.context.to_string())?;
+            options.named = sources::named_contexts(arguments, &lease)?;
+            let sources = sources::gather(arguments, read, &lease, &options.remote, &cancel)?;
+            let done = report(arguments, &options, Some(&store), &sources, context);
+            drop(sources);
+            lease.end()?;
+            return done;
+        }
+    };
+    report(arguments, &options, store.as_ref(), &sources, context)
+}
+
+/// The sources where all of them are on this machine: looking at them needs no store, and makes
+/// none.
+fn here(
+    arguments: &BuildArgs,
+    directory: &Path,
+    (name, dockerfile): (String, Vec<u8>),
+    context: &mut Context,
+) -> Result<(Option<Store>, Sources)> {
     let store = match Layout::exists(&context.root) {
         true => Some(context.open()?),
         false => None,
     };
     let root = store.as_ref().map(|store| store.root());
-    let files = build::Context::open(&arguments.context, Some(path), root)?;
-    let input = Input {
-        dockerfile: text,
-        name,
-        context: &files,
+    let path = match &arguments.file {
+        Some(file) => file.clone(),
+        None => directory.join("Dockerfile"),
     };
-    let checked = check(store.as_ref(), &input, options)?;
+    let context = build::Context::open(directory, Some(&path), root)?;
+    let sources = Sources {
+        name,
+        dockerfile,
+        context,
+    };
+    Ok((store, sources))
+}
+
+fn report(
+    arguments: &BuildArgs,
+    options: &Options,
+    store: Option<&Store>,
+    sources: &Sources,
+    context: &mut Context,
+) -> Result {
+    let input = Input {
+        dockerfile: &sources.dockerfile,
+        name: &sources.name,
+        context: &sources.context,
+    };
+    let checked = check(store, &input, options)?;
     let quoted = Quoted {
-        name: name.to_owned(),
-        text: String::from_utf8_lossy(text).into_owned(),
+        name: sources.name.clone(),
+        text: String::from_utf8_lossy(&sources.dockerfile).into_owned(),
     };
     let json = arguments.call() == Call::CheckJson;
     if json {

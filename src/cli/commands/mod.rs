@@ -24,6 +24,7 @@ pub mod removal;
 pub mod rmi;
 pub mod save;
 pub mod shell;
+pub mod sources;
 pub mod tag;
 pub mod untag;
 pub mod version;
