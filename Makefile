@@ -1,4 +1,4 @@
-# rstore: make demo, test, check, bench, install.
+# rstore: make demo, test, check, conformance, bench, install.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -6,17 +6,18 @@ DESTDIR ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BIN = target/release/rstore
 
-.PHONY: all demo test test-peers check bench faults install uninstall clean help
+.PHONY: all demo test test-peers check conformance bench faults install uninstall clean help
 
 all: $(BIN)
 
 help:
-	@echo 'make demo        build, look, prune: a tour on a store that is removed at the end'
-	@echo 'make check       format, lints, unit tests: is the change fit?'
-	@echo 'make test        everything, against skopeo, umoci, buildah; installs them where it can'
-	@echo 'make bench       builds timed against buildah and BuildKit'
-	@echo 'make faults      killed, and its disk failing, at every system call: hours, as root'
-	@echo 'make install     program, manual pages, completions, systemd units (PREFIX, DESTDIR)'
+	@echo 'make demo         build, look, prune: a tour on a store that is removed at the end'
+	@echo 'make check        format, lints, unit tests: is the change fit?'
+	@echo 'make test         everything, against skopeo, umoci, buildah; installs them where it can'
+	@echo 'make conformance  what is made of a Dockerfile, case by case, by rstore and by buildah'
+	@echo 'make bench        builds timed against buildah and BuildKit'
+	@echo 'make faults       killed, and its disk failing, at every system call: hours, as root'
+	@echo 'make install      program, manual pages, completions, systemd units (PREFIX, DESTDIR)'
 
 # Cargo knows better than make what is out of date.
 .PHONY: $(BIN)
@@ -36,6 +37,9 @@ test: test-peers
 
 test-peers:
 	@fixtures/install-peers.sh
+
+conformance: test-peers
+	$(CARGO) test --locked --test conformance -- --table
 
 bench: $(BIN) test-peers
 	RSTORE=$(CURDIR)/$(BIN) $(CARGO) run --locked --example bench

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::dockerfile::{Command, Healthcheck, KeyValue, Kind};
+use crate::executor::DEFAULT_PATH;
 use crate::oci::config::{self, RunConfig};
 
 /// The shell of shell-form instructions where neither the image nor SHELL names one.
@@ -29,6 +30,14 @@ impl StageConfig {
             author,
             command_is_own: false,
         }
+    }
+
+    /// The configuration of a stage on top of nothing: what BuildKit gives it.
+    pub fn on_nothing() -> StageConfig {
+        let mut config = StageConfig::default();
+        config.set_env("PATH", DEFAULT_PATH);
+        config.run.working_dir = "/".to_owned();
+        config
     }
 
     /// The value of an environment variable.
@@ -102,17 +111,11 @@ impl StageConfig {
                 .for_each(|pair| self.set_env(&pair.key, &pair.value)),
             Kind::Label(pairs) => self.label(pairs),
             Kind::Workdir(path) => {
-                if path.is_empty() {
-                    return Err("the directory is empty after expansion".to_owned());
-                }
+                // An empty one, of a variable that is not set, stays where it is.
                 self.run.working_dir = self.resolve(path);
             }
-            Kind::User(user) => {
-                if user.is_empty() {
-                    return Err("the user is empty after expansion".to_owned());
-                }
-                self.run.user = user.clone();
-            }
+            // An empty one, of a variable that is not set, is root.
+            Kind::User(user) => self.run.user = user.clone(),
             Kind::Expose(ports) => {
                 for port in ports {
                     for port in expose(port)? {

@@ -10,7 +10,7 @@ use crate::oci::{Digest, Platform};
 use crate::store::Image;
 
 /// Changes when the same step would give another result by this program than by an older one.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The cache key of a step on `parent`; without one, on nothing, for a platform.
 pub fn cache_key(

@@ -140,24 +140,19 @@ impl Accounts {
         if home.is_empty() { "/" } else { home }
     }
 
+    /// A number is a number, whatever an account may be called.
     fn account(&self, user: &str) -> Option<&Account> {
-        let by_number = || {
-            let uid: u32 = user.parse().ok()?;
-            self.users.iter().find(|account| account.uid == uid)
-        };
-        self.users
-            .iter()
-            .find(|account| account.name == user)
-            .or_else(by_number)
+        let number = user.parse::<u32>();
+        self.users.iter().find(|account| match number {
+            Ok(uid) => account.uid == uid,
+            Err(_) => account.name == user,
+        })
     }
 
     fn group(&self, group: &str) -> Result<u32, StepError> {
-        match self.groups.iter().find(|candidate| candidate.name == group) {
-            Some(group) => Ok(group.gid),
-            None => group
-                .parse()
-                .map_err(|_| unknown("group", group, "/etc/group")),
-        }
+        let named = || self.groups.iter().find(|candidate| candidate.name == group);
+        let gid = group.parse().ok().or_else(|| Some(named()?.gid));
+        gid.ok_or_else(|| unknown("group", group, "/etc/group"))
     }
 
     fn groups_of(&self, user: &str) -> Vec<u32> {
@@ -243,6 +238,14 @@ mod tests {
                 groups: vec![]
             }
         );
+    }
+
+    #[test]
+    fn numbers_are_numbers_even_where_somebody_is_called_so() {
+        let accounts = Accounts::parse("7:x:70:71::/:\n", "8:x:80:\n");
+        let user = accounts.user("7:8").unwrap();
+        assert_eq!((user.uid, user.gid), (7, 8));
+        assert_eq!(accounts.owner("7").unwrap(), (7, 7));
     }
 
     #[test]

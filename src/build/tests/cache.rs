@@ -6,6 +6,9 @@ use std::fs;
 use super::{House, cached, last_layer, may_mount, refusal};
 use crate::oci::Platform;
 
+/// What a stage on nothing has in its environment.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 #[test]
 fn what_a_step_gives_depends_on_what_its_stage_has_said() {
     let house = House::new();
@@ -25,7 +28,10 @@ fn what_a_step_gives_depends_on_what_its_stage_has_said() {
     house.build(&format!("{base}ENV B=1\n"), |_| {}).unwrap();
     let (image, _) = house.build("FROM onb\n", |_| {}).unwrap();
     assert_eq!(image.config.config.on_build, None);
-    assert_eq!(image.config.config.env.as_deref().unwrap(), ["A=1", "B=1"]);
+    assert_eq!(
+        image.config.config.env.as_deref().unwrap(),
+        [PATH, "A=1", "B=1"]
+    );
 }
 
 #[test]

@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::removal;
 use super::view::View;
+use crate::catalog::Millis;
+use crate::cli::args::values;
 use crate::cli::render::{Format, Look, SCHEMA, size};
 use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Plan, Policy, Report, Scope};
@@ -82,6 +84,12 @@ pub struct Args {
     /// Go on although this document cannot be read: it stays, what only it needs may go
     #[arg(long, value_name = "DIGEST", help_heading = "Policies")]
     pub ignore_broken: Vec<Digest>,
+    /// Spare what was used within AGE, or since a time
+    #[arg(long, value_name = "AGE|TIME", help_heading = "Policies")]
+    pub until: Option<String>,
+    /// Of the cache mounts take only those of this ID: id=/root/.cache
+    #[arg(long = "filter", value_name = "id=ID", help_heading = "Policies")]
+    pub filters: Vec<String>,
     /// Show what would go, and remove nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -123,6 +131,44 @@ impl Args {
     }
 }
 
+impl Args {
+    /// What is to go, and what of it is spared.
+    fn policy(&self, now: Millis) -> Result<Policy> {
+        let scope = self.scope();
+        let until = match &self.until {
+            Some(text) => Some(values::moment(text, now).map_err(exit::usage_error)?),
+            None => None,
+        };
+        let mut cache_mounts = Vec::new();
+        for filter in &self.filters {
+            match filter.split_once('=') {
+                Some(("id", id)) if !id.is_empty() => cache_mounts.push(id.to_owned()),
+                _ => {
+                    return Err(exit::usage_error(format!(
+                        "there is no filter {filter:?}; there is id=ID, of a cache mount"
+                    )));
+                }
+            }
+        }
+        let only_mounts = Scope {
+            cache_mounts: true,
+            ..Scope::none()
+        };
+        if !cache_mounts.is_empty() && scope != only_mounts {
+            return Err(exit::usage_error(
+                "--filter id=ID names a cache mount: it goes with --cache-mounts, and with no other scope",
+            ));
+        }
+        Ok(Policy {
+            scope,
+            until,
+            cache_mounts,
+            ignore_broken: self.ignore_broken.clone(),
+            ..Policy::default()
+        })
+    }
+}
+
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let as_json = match arguments.format {
@@ -136,17 +182,13 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             "prune asks before it removes, and there is no terminal to ask on: say --force, or --dry-run to see what would go",
         ));
     }
+    let policy = arguments.policy(context.now)?;
     let store = if arguments.dry_run {
         context.open()?
     } else {
         context.open_to_write()?
     };
     let view = View::of(store, context.now)?;
-    let policy = Policy {
-        scope: arguments.scope(),
-        ignore_broken: arguments.ignore_broken.clone(),
-        ..Policy::default()
-    };
     let (plan, unreadable) = match gc::plan(view.store.layout(), &view.graph, &policy, context.now)
     {
         // A look is not denied: it shows what would go if that were given up.
