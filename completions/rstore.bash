@@ -25,6 +25,9 @@ _rstore() {
             rstore,df)
                 cmd="rstore__subcmd__df"
                 ;;
+            rstore,export)
+                cmd="rstore__subcmd__export"
+                ;;
             rstore,graph)
                 cmd="rstore__subcmd__graph"
                 ;;
@@ -64,6 +67,12 @@ _rstore() {
             rstore,rmi)
                 cmd="rstore__subcmd__rmi"
                 ;;
+            rstore,save)
+                cmd="rstore__subcmd__save"
+                ;;
+            rstore,shell)
+                cmd="rstore__subcmd__shell"
+                ;;
             rstore,tag)
                 cmd="rstore__subcmd__tag"
                 ;;
@@ -87,6 +96,9 @@ _rstore() {
                 ;;
             rstore__subcmd__help,df)
                 cmd="rstore__subcmd__help__subcmd__df"
+                ;;
+            rstore__subcmd__help,export)
+                cmd="rstore__subcmd__help__subcmd__export"
                 ;;
             rstore__subcmd__help,graph)
                 cmd="rstore__subcmd__help__subcmd__graph"
@@ -127,6 +139,12 @@ _rstore() {
             rstore__subcmd__help,rmi)
                 cmd="rstore__subcmd__help__subcmd__rmi"
                 ;;
+            rstore__subcmd__help,save)
+                cmd="rstore__subcmd__help__subcmd__save"
+                ;;
+            rstore__subcmd__help,shell)
+                cmd="rstore__subcmd__help__subcmd__shell"
+                ;;
             rstore__subcmd__help,tag)
                 cmd="rstore__subcmd__help__subcmd__tag"
                 ;;
@@ -149,7 +167,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -167,7 +185,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__build)
-            opts="-f -t -q -h --file --tag --target --build-arg --label --platform --no-cache --network --compression --jobs --rm --force-rm --iidfile --quiet --progress --timestamp --add-host --shm-size --ulimit --root --no-progress --help"
+            opts="-f -t -o -q -h --file --build-context --tag --target --build-arg --label --platform --no-cache --no-cache-filter --cache-from --cache-to --network --compression --output --squash --annotation --metadata-file --pull --jobs --rm --force-rm --iidfile --quiet --check --call --progress --timestamp --add-host --shm-size --secret --ssh --allow --ulimit --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -178,6 +196,10 @@ _rstore() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --build-context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -205,11 +227,43 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --no-cache-filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --network)
                     COMPREPLY=($(compgen -W "host none" -- "${cur}"))
                     return 0
                     ;;
                 --compression)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --annotation)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metadata-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pull)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -225,8 +279,12 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --call)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --progress)
-                    COMPREPLY=($(compgen -W "auto tty plain classic quiet" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto tty plain classic rawjson quiet" -- "${cur}"))
                     return 0
                     ;;
                 --timestamp)
@@ -238,6 +296,18 @@ _rstore() {
                     return 0
                     ;;
                 --shm-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --secret)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ssh)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -308,6 +378,36 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rstore__subcmd__export)
+            opts="-o -h --output --platform --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rstore__subcmd__graph)
             opts="-h --format --images --layers --up --down --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -316,7 +416,7 @@ _rstore() {
             fi
             case "${prev}" in
                 --format)
-                    COMPREPLY=($(compgen -W "tree dot json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "tree dot mermaid svg html json" -- "${cur}"))
                     return 0
                     ;;
                 --root)
@@ -331,7 +431,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load images history inspect graph layers why df ps log tag untag rmi pin unpin prune completions version help"
+            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -373,6 +473,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__df)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__export)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -555,6 +669,34 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__rmi)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__save)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__shell)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -899,12 +1041,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__prune)
-            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
+            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --until --filter --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -961,6 +1111,86 @@ _rstore() {
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__save)
+            opts="-o -h --output --format --platform --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "docker-archive oci-archive oci" -- "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__shell)
+            opts="-u -w -e -h --user --workdir --env --network --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -u)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workdir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
+                    COMPREPLY=($(compgen -W "host none" -- "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

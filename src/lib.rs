@@ -19,7 +19,7 @@
 //! | [`executor`] | one process in a prepared root; the only `unsafe` |
 //! | [`dockerfile`] | text → typed instructions; pure |
 //! | [`build`] | instructions → steps → cached or run → image |
-//! | [`archive`] | docker-archive, oci-archive, root file systems: in |
+//! | [`archive`] | docker-archive, oci-archive, root file systems: in and out |
 //! | [`cli`] | arguments, tables, trees, bars, exit codes |
 pub mod archive;
 pub mod build;

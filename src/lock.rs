@@ -12,14 +12,32 @@
 //! | `rstore/lock` | whoever rewrites `index.json` or migrates the catalog | exclusive | milliseconds |
 //! | `rstore/prune.lock` | a prune | exclusive | the prune; a second one answers "busy" |
 //! | `rstore/leases/ID` | one writer | exclusive | its life; who can take it knows the writer is dead |
+//! | `rstore/cache-mounts/NAME/lock` | the steps that have the cache mount | as they share it | the step; a prune takes it to remove the mount |
+//! | `rstore/cache-mounts/NAME/mount.json` | who fills a new cache mount | exclusive | the filling |
+//! | `rstore/leases/step-KEY` | whoever runs a step | exclusive | until its image is in the cache; others wait, and may cease to |
+//! | `index.json.lock` of a cache directory | whoever adds to it | exclusive | the export |
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs4::FileExt;
 
 use crate::fsutil::{IoContext, Result};
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Beside others that hold it so.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// How long [`FileLock::wait_existing`] sleeps between two looks. flock(2) can wait by itself, but
+/// not until somebody asks for the end.
+pub const LOOK: Duration = Duration::from_millis(50);
 
 /// A lock on a file, held until dropped. A value of this type is the proof that it is held.
 #[derive(Debug)]
@@ -50,8 +68,38 @@ impl FileLock {
         Self::try_on(open(path, false)?, path)
     }
 
+    /// Takes the file at `path`, which must exist, waiting until it is free in this mode. Every
+    /// [`LOOK`] `go_on` is asked; `None`: it said `false`.
+    ///
+    /// A file that is renamed or removed meanwhile is locked all the same: whoever does that is to
+    /// be asked by other means.
+    pub fn wait_existing(
+        path: &Path,
+        mode: Mode,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<FileLock>> {
+        loop {
+            // Opened anew each time: the file may have been replaced.
+            if let Some(lock) = Self::try_in(open(path, false)?, path, mode)? {
+                return Ok(Some(lock));
+            }
+            if !go_on() {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     fn try_on(file: File, path: &Path) -> Result<Option<FileLock>> {
-        match FileExt::try_lock(&file) {
+        Self::try_in(file, path, Mode::Exclusive)
+    }
+
+    fn try_in(file: File, path: &Path, mode: Mode) -> Result<Option<FileLock>> {
+        let taken = match mode {
+            Mode::Shared => FileExt::try_lock_shared(&file),
+            Mode::Exclusive => FileExt::try_lock(&file),
+        };
+        match taken {
             Ok(()) => Ok(Some(FileLock {
                 file,
                 path: path.to_path_buf(),
@@ -97,6 +145,26 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop(held);
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn sharers_are_together_and_keep_out_who_wants_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        drop(FileLock::exclusive(&path).unwrap());
+        let mut never = || panic!("it is free");
+        let first = FileLock::wait_existing(&path, Mode::Shared, &mut never).unwrap();
+        let second = FileLock::wait_existing(&path, Mode::Shared, &mut never).unwrap();
+        assert!(first.is_some() && second.is_some());
+        let mut looks = 0;
+        let alone = FileLock::wait_existing(&path, Mode::Exclusive, &mut || {
+            looks += 1;
+            looks < 2
+        });
+        assert!(alone.unwrap().is_none(), "it was told to stop");
+        drop((first, second));
+        let alone = FileLock::wait_existing(&path, Mode::Exclusive, &mut never).unwrap();
+        assert!(alone.is_some());
     }
 
     #[test]

@@ -42,7 +42,8 @@ fn result(case: &Path) -> String {
             "{}\n",
             serde_json::to_string_pretty(&pruned(value)).unwrap()
         ),
-        Err(error) => format!("error: {error}\n"),
+        // As `rstore build` tells it.
+        Err(error) => format!("error: Dockerfile:{error}\n"),
     }
 }
 
@@ -157,7 +158,17 @@ fn every_error_has_a_place_inside_its_file() {
             (1..=lines).contains(&(error.line as usize)),
             "{case:?}: {error}"
         );
-        assert!(error.column >= 1, "{case:?}: {error}");
+        // In the line, or right behind it.
+        let line = text
+            .split(|byte| *byte == b'\n')
+            .nth(error.line as usize - 1);
+        let width = line.map_or(0, |line| String::from_utf8_lossy(line).chars().count());
+        assert!(
+            (1..=width + 1).contains(&(error.column as usize)),
+            "{case:?}: {error}"
+        );
+        let place = format!("{}:{}: ", error.line, error.column);
+        assert!(error.to_string().starts_with(&place), "{case:?}: {error}");
         errors += 1;
     }
     assert!(errors >= 30, "only {errors} bad files");

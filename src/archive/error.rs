@@ -5,8 +5,10 @@
 //! | `Io`, `Store` | this machine: permission, space, a disk |
 //! | `Read`, `NotTar`, `Tar`, `Empty`, `Unfinished` | the archive as a file: damaged, cut short, something else |
 //! | `NoImages`, `Member`, `Document`, `Name` | what the archive says |
+//! | `Write`, `NotALayout` | what is written to |
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::fsutil;
 use crate::layer;
@@ -18,7 +20,7 @@ use crate::store;
 /// What the functions of this module return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an archive cannot be taken in.
+/// Why an archive cannot be taken in, or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store said no.
@@ -98,6 +100,21 @@ pub enum Error {
         name: String,
         /// Their digests.
         images: [Digest; 2],
+    },
+    /// What is written cannot be represented, or changed meanwhile.
+    #[error("write {}: {source}", path.display())]
+    Write {
+        /// What is written to.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: layer::Error,
+    },
+    /// A directory that is no layout is not made one of.
+    #[error("{} is neither empty nor an OCI image layout: name another directory", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
     },
     /// One name was given for several images that have none.
     #[error("the archive has several images without a name, and {name:?} can name only one: {}", .images.join(", "))]
@@ -220,12 +237,32 @@ impl Error {
         }
     }
 
+    /// What went wrong while `path` was written.
+    pub(super) fn of_writing(error: layer::Error, path: &Path) -> Error {
+        match error {
+            layer::Error::Write(source) => fsutil::Error::new("write", path, source).into(),
+            layer::Error::File(error) => Error::Io(error),
+            source => Error::Write {
+                path: path.to_path_buf(),
+                source,
+            },
+        }
+    }
+
+    /// What went wrong while layers were put together into `path`.
+    pub(super) fn of_merge(error: store::Error, path: &Path) -> Error {
+        match error {
+            store::Error::Merge(error) => Error::of_writing(error, path),
+            other => other.into(),
+        }
+    }
+
     /// Whether the disk, its inodes or a quota are exhausted.
     pub fn is_no_space(&self) -> bool {
         match self {
             Error::Store(error) => error.is_no_space(),
             Error::Io(error) => error.is_no_space(),
-            Error::Tar(error) => error.is_no_space(),
+            Error::Tar(error) | Error::Write { source: error, .. } => error.is_no_space(),
             _ => false,
         }
     }

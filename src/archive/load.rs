@@ -177,6 +177,22 @@ fn publish(
     }
     give_name(&mut verified.roots, options.name.as_deref())?;
     check_names(&verified.roots)?;
+    let roots = publish_blobs(lease, verified)?;
+    lease.enter(&entries(&roots))?;
+    Ok(roots.into_iter().map(loaded).collect())
+}
+
+/// Publishes one root's blobs for the lease alone: the index does not name it.
+pub(super) fn take_in(lease: &Lease, verified: Verified) -> Result<Digest> {
+    let roots = publish_blobs(lease, verified)?;
+    let root = roots.first().ok_or_else(|| Error::NoImages {
+        what: "the layout".to_owned(),
+        why: "its index is empty".to_owned(),
+    })?;
+    Ok(root.entry.descriptor.digest)
+}
+
+fn publish_blobs(lease: &Lease, verified: Verified) -> Result<Vec<Root>> {
     for SpooledLayer { ingest, layer } in verified.layers {
         lease.publish_layer(ingest, &layer, None)?;
     }
@@ -191,8 +207,7 @@ fn publish(
     for root in &verified.roots {
         lease.take_in(&root.entry.descriptor)?;
     }
-    lease.enter(&entries(&verified.roots))?;
-    Ok(verified.roots.into_iter().map(loaded).collect())
+    Ok(verified.roots)
 }
 
 /// Gives the caller's name to what has none.

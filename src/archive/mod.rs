@@ -1,6 +1,8 @@
 //! Images in and out of files: docker-archive, oci-archive, OCI layout directories, and root file
 //! systems.
 //!
+//! In:
+//!
 //! ```text
 //! file, stdin ─▶ decompress ─▶ TarReader ─▶ members ─┬─▶ manifest.json, index.json   in memory
 //!                (any format)               │        ├─▶ blobs/sha256/HEX            ingest, digest checked
@@ -10,7 +12,18 @@
 //! directory ──────────────────────────▶ walk from the index ─▶ verified set ─▶ publish ─▶ record ─▶ tag
 //! ```
 //!
-//! What holds:
+//! Out:
+//!
+//! ```text
+//! manifest, index ─▶ Package ─▶ blobs, verified as they are read ─┬─▶ Target: a file, stdout
+//! layers ──────────▶ merge ───▶ entries of the root file system ──┼─▶ Target
+//!                                                                 └─▶ a directory
+//! ```
+//!
+//! What holds on the way out: nothing is copied whole before it is written; a file appears whole
+//! or not at all; the same images give the same bytes.
+//!
+//! What holds on the way in:
 //! - One pass: the source may be a pipe, its members in any order. What is needed later waits in
 //!   `ingest/`, named after the lease; memory holds names, never contents.
 //! - Nothing is published before all that the archive names was found and verified, so a bad
@@ -26,13 +39,18 @@
 //! | [`error`] | what can be wrong with an archive, and in which member |
 //! | [`import`] | a root file system becomes an image of one layer |
 //! | [`load`] | which kind of archive it is; publishing what was verified |
+//! | [`package`] | images → docker-archive, oci-archive, layout directory |
+//! | [`rootfs`] | an image's files → tar archive, directory |
+//! | [`target`] | where an archive goes |
 //! | `members` | one pass over the archive: what waits for later, and where |
 //! | `spool` | a member's bytes on their way to `ingest/` |
 //! | `docker` | manifest.json → images |
 //! | `oci` | index.json → verified documents and blobs, from an archive or a directory |
 //! | `directory` | a layout directory as a source of blobs |
 //! | `names` | which names an image gets |
+//! | `choose` | one image of a layout directory, for a build |
 
+mod choose;
 mod directory;
 mod docker;
 pub mod error;
@@ -41,8 +59,14 @@ pub mod load;
 mod members;
 mod names;
 mod oci;
+pub mod package;
+pub mod rootfs;
 mod spool;
+pub mod target;
 
+pub use choose::take_from_layout;
 pub use error::{Error, Problem, Result};
 pub use import::{ImportOptions, import};
 pub use load::{LoadOptions, Loaded, LoadedImage, load, load_path};
+pub use package::{Package, Saved};
+pub use target::Target;

@@ -20,6 +20,7 @@ use chrono::{DateTime, SecondsFormat};
 use super::copy::{self, Emission, Selection};
 use super::error::StepError;
 use super::event::Event;
+use super::interrupt::Interruptible;
 use super::key;
 use super::options::Options;
 use super::plan::{FilesOperation, Step};
@@ -29,7 +30,7 @@ use crate::layer::{self, DiffOptions, Mtime, Packed};
 use crate::oci::config::{History, ImageConfig};
 use crate::oci::document;
 use crate::oci::{Digest, Platform, chain_id};
-use crate::store::{Image, LayerBlob, Lease, Lower, NewImage};
+use crate::store::{Image, LayerBlob, Lease, Lower, NewImage, StepLock};
 
 /// What a step did.
 pub enum Work<'g> {
@@ -41,6 +42,8 @@ pub enum Work<'g> {
         path: PathBuf,
         /// What it lies on, the lowest first.
         lowers: Vec<Lower>,
+        /// The digest of what its mounts showed.
+        content: Option<Digest>,
     },
     /// It copies files.
     Files {
@@ -66,7 +69,9 @@ pub struct Job<'g> {
     /// The images whose files it used, by manifest.
     pub stages: Vec<Digest>,
     /// Where the image goes.
-    pub done: Sender<Result<Image, StepError>>,
+    pub done: Sender<Committed>,
+    /// The right to do it, held until the image is in the cache.
+    pub lock: Option<StepLock>,
 }
 
 /// Commits the steps of one stage.
@@ -79,12 +84,16 @@ pub struct Committer<'a> {
     pub parent: Option<Image>,
     /// The platform of a stage that stands on nothing.
     pub platform: Platform,
+    /// Whether somebody asked for the end: no layer is written any further.
+    pub stopped: &'a (dyn Fn() -> bool + Sync),
     /// Takes events.
     pub tell: &'a (dyn Fn(Event) + Sync),
+    /// Hears the key of each step that is in the cache now.
+    pub made: &'a (dyn Fn(Digest) + Sync),
 }
 
-/// What a job comes to.
-pub type Committed = Result<Image, StepError>;
+/// What a job comes to: the step's cache key, and its image.
+pub type Committed = Result<(Digest, Image), StepError>;
 
 /// A channel for one job's image.
 pub fn reply() -> (Sender<Committed>, Receiver<Committed>) {
@@ -96,25 +105,29 @@ impl Committer<'_> {
     /// later one fails too.
     pub fn serve(mut self, jobs: Receiver<Job>) {
         let mut failed = false;
-        for job in jobs {
+        for mut job in jobs {
             let result = if failed {
                 Err(StepError::Needed)
             } else {
                 self.commit(&job)
             };
-            failed |= result.is_err();
+            match &result {
+                Ok((key, _)) => (self.made)(*key),
+                Err(_) => failed = true,
+            }
+            job.lock = None;
             // The stage that asked may have given up.
             let _ = job.done.send(result);
         }
     }
 
-    fn commit(&mut self, job: &Job) -> Result<Image, StepError> {
+    fn commit(&mut self, job: &Job) -> Committed {
         if let Some(parent) = &job.parent {
             self.parent.clone_from(parent);
         }
         let layer = match &job.work {
             Work::Metadata => None,
-            Work::Upper { path, lowers } => self.upper(job.step, path, lowers)?,
+            Work::Upper { path, lowers, .. } => self.upper(job.step, path, lowers)?,
             Work::Files {
                 operation,
                 selection,
@@ -124,7 +137,8 @@ impl Committer<'_> {
         };
         let content = match &job.work {
             Work::Files { content, .. } => Some(*content),
-            _ => None,
+            Work::Upper { content, .. } => *content,
+            Work::Metadata => None,
         };
         let key = key::cache_key(
             self.parent.as_ref(),
@@ -139,7 +153,7 @@ impl Committer<'_> {
             image: Some(image.id()),
         });
         self.parent = Some(image.clone());
-        Ok(image)
+        Ok((key, image))
     }
 
     /// The layer of what a process wrote; `None` if it changed nothing.
@@ -213,7 +227,8 @@ impl Committer<'_> {
         let ingest = self.lease.ingest()?;
         let mut failure = None;
         let packed = layer::pack(self.options.compression, ingest, |writer| {
-            source(writer).map_err(|error| match error {
+            let mut sink = Interruptible::new(writer, self.stopped);
+            source(&mut sink).map_err(|error| match error {
                 StepError::Layer(error) => error,
                 // The pipeline carries a layer's errors; another one waits beside it.
                 other => {
@@ -224,6 +239,7 @@ impl Committer<'_> {
         });
         let (packed, ingest) = match (packed, failure) {
             (_, Some(failure)) => return Err(failure),
+            (Err(_), None) if (self.stopped)() => return Err(StepError::Interrupted),
             (packed, None) => packed?,
         };
         if packed.is_empty() {
@@ -309,7 +325,7 @@ impl Committer<'_> {
 }
 
 /// The layers of an image as those of one that is made on it.
-fn layers_of(image: &Image) -> Vec<LayerBlob> {
+pub(super) fn layers_of(image: &Image) -> Vec<LayerBlob> {
     image
         .manifest
         .layers

@@ -7,8 +7,11 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::error::Error;
 use super::tree::{Found, Tree};
@@ -40,34 +43,67 @@ impl Context {
         store: Option<&Path>,
     ) -> Result<Context, Error> {
         let root = fsutil::open_dir(directory)?;
-        let mut ignore = IgnorePatterns::default();
-        let beside = dockerfile.map(|path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(".dockerignore");
-            name.into()
-        });
-        for path in beside.into_iter().chain([directory.join(".dockerignore")]) {
-            let path: std::path::PathBuf = path;
-            match fs::read(&path) {
-                Ok(text) => {
-                    ignore = IgnorePatterns::parse(&text)
-                        .map_err(|source| Error::Ignore { path, source })?;
-                    break;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(fsutil::Error::new("read", path, error).into()),
-            }
+        let mut files = vec![directory.join(".dockerignore")];
+        if let Some(dockerfile) = dockerfile {
+            files.insert(0, beside(dockerfile));
         }
-        let tree = Tree {
-            root,
-            label: "the build context".to_owned(),
-            ignore: None,
-            hidden: store
-                .and_then(|path| fs::metadata(path).ok())
-                .map(|m| (m.dev(), m.ino())),
-            keeps_owners: false,
-        };
-        Ok(Context { tree, ignore })
+        let ignore = ignore_patterns(&files, |path| match fs::read(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fsutil::Error::new("read", path, error)),
+        })?;
+        let hidden = store
+            .and_then(|path| fs::metadata(path).ok())
+            .map(|m| (m.dev(), m.ino()));
+        Ok(Context::new(root, ignore, hidden))
+    }
+
+    /// The context in a directory that came from elsewhere, for the Dockerfile of that name in it.
+    /// No link in it leads out, for ignore files neither.
+    pub fn open_remote(directory: &Path, dockerfile: Option<&Path>) -> Result<Context, Error> {
+        let root = fsutil::open_dir(directory)?;
+        let mut files = vec![PathBuf::from(".dockerignore")];
+        if let Some(dockerfile) = dockerfile {
+            files.insert(0, beside(dockerfile));
+        }
+        let ignore = ignore_patterns(&files, |path| read_inside(&root, path))?;
+        Ok(Context::new(root, ignore, None))
+    }
+
+    fn new(root: OwnedFd, ignore: IgnorePatterns, hidden: Option<(u64, u64)>) -> Context {
+        Context {
+            tree: Tree {
+                root,
+                label: "the build context".to_owned(),
+                ignore: None,
+                hidden,
+                keeps_owners: false,
+            },
+            ignore,
+        }
+    }
+
+    /// The same context by another name, for errors.
+    pub fn called(mut self, label: &str) -> Context {
+        label.clone_into(&mut self.tree.label);
+        self
+    }
+
+    /// What is left out of it.
+    pub fn ignore(&self) -> &IgnorePatterns {
+        &self.ignore
+    }
+
+    /// Whether there is a file of this name in its root that is not left out.
+    pub fn has(&self, name: &str) -> bool {
+        !self.ignore.ignores(name)
+            && rustix::fs::accessat(
+                &self.tree.root,
+                name,
+                rustix::fs::Access::EXISTS,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_ok()
     }
 
     /// The tree that COPY reads.
@@ -84,6 +120,48 @@ impl Context {
             keeps_owners: false,
         })
     }
+}
+
+/// `DOCKERFILE.dockerignore`.
+fn beside(dockerfile: &Path) -> PathBuf {
+    let mut name = dockerfile.as_os_str().to_owned();
+    name.push(".dockerignore");
+    name.into()
+}
+
+/// The patterns of the first of `files` that is there.
+fn ignore_patterns(
+    files: &[PathBuf],
+    read: impl Fn(&Path) -> Result<Option<Vec<u8>>, fsutil::Error>,
+) -> Result<IgnorePatterns, Error> {
+    for path in files {
+        if let Some(text) = read(path)? {
+            return IgnorePatterns::parse(&text).map_err(|source| Error::Ignore {
+                path: path.clone(),
+                source,
+            });
+        }
+    }
+    Ok(IgnorePatterns::default())
+}
+
+/// A file of a directory that came from elsewhere: links are followed as if it were the root. Only
+/// regular files are read: a pipe would wait for ever.
+pub fn read_inside(root: impl AsFd, path: &Path) -> Result<Option<Vec<u8>>, fsutil::Error> {
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let mut file = match fsutil::open_in_root(root, inside, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata().at("stat", path)?.is_file() {
+        let why = std::io::Error::other("it is not a regular file");
+        return Err(fsutil::Error::new("read", path, why));
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).at("read", path)?;
+    Ok(Some(text))
 }
 
 /// What tells one state of a file from another.

@@ -2,32 +2,35 @@
 //!
 //! ```text
 //! FilesOperation ─select─▶ Selection ─content digest─▶ cache key
-//!                              └─emit, with a view of the image─▶ entries ─▶ layer
+//!                    │         └─complete─▶ what is elsewhere is fetched
+//!                    │                └─emit, with a view of the image─▶ entries ─▶ layer
+//!                    └─ what is elsewhere: what is known of it
 //! ```
 //! Where a file ends up depends on the image (is the destination a directory there? a link?), but
 //! not what the cache asks for: a parent image of the same ID gives the same answers. So a hit
 //! needs no view, and no file of the image is read.
+//!
+//! Nor is a file opened to see whether ADD unpacks it: that follows from its content, whose digest
+//! is in the key.
 
-use std::ffi::OsStr;
-use std::fs::{File, Metadata};
-use std::io::{Cursor, Read};
-use std::os::fd::BorrowedFd;
+mod emit;
+
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use hashbrown::HashMap;
+pub use emit::{Emission, emit};
 
 use super::context;
 use super::error::StepError;
 use super::plan::{FileSource, FilesOperation};
-use super::tree::{Found, Matched, Tree, link_target, look_up, resolve_destination, resolve_links};
+use super::remote::{Checkout, Download, Fetcher, Known};
+use super::tree::{Found, Include, Matched, Tree};
 use crate::dockerfile::glob;
 use crate::dockerfile::ignore::IgnorePatterns;
 use crate::fsutil::{self, IoContext};
-use crate::layer::{
-    Decompressor, Device, Entry, EntrySink, Error, Kind, Mtime, TarReader, whiteout,
-};
+use crate::layer::{Decompressor, Error, TarReader};
 use crate::oci::Digest;
 use crate::oci::digest::Hasher;
 use crate::store::Store;
@@ -36,22 +39,33 @@ use crate::store::Store;
 enum Selected {
     /// A file or directory of the tree, and all below it that is not ignored.
     Files { source: Matched, files: Vec<Found> },
-    /// An archive to unpack: ADD.
-    Archive { source: Matched },
+    /// Files that keep their directories: `--parents`.
+    Parents { base: Matched, files: Vec<Found> },
     /// A file of the Dockerfile.
     Inline { name: String, content: String },
+    /// A file behind a URL.
+    Download(Box<Download>),
+    /// The files of a commit, once they were fetched.
+    Checkout(Box<Checkout>, Option<(Matched, Vec<Found>)>),
 }
 
 /// All that a COPY copies.
 pub struct Selection {
     selected: Vec<Selected>,
     keeps_owners: bool,
+    exclude: IgnorePatterns,
 }
 
-/// Finds what an operation copies.
-pub fn select(operation: &FilesOperation, tree: Option<&Tree>) -> Result<Selection, StepError> {
+/// Finds what an operation copies. `known` says of each source that is elsewhere, in their order,
+/// what it is.
+pub fn select(
+    operation: &FilesOperation,
+    tree: Option<&Tree>,
+    known: Vec<Known>,
+) -> Result<Selection, StepError> {
     let exclude = IgnorePatterns::parse(operation.exclude.join("\n").as_bytes())
         .map_err(|error| StepError::Invalid(format!("--exclude: {error}")))?;
+    let mut known = known.into_iter();
     let mut selected = Vec::new();
     for source in &operation.sources {
         match (source, tree) {
@@ -61,9 +75,17 @@ pub fn select(operation: &FilesOperation, tree: Option<&Tree>) -> Result<Selecti
                     content: content.clone(),
                 });
             }
+            (FileSource::Remote(_), _) => selected.extend(known.next().map(|known| match known {
+                Known::Download(download) => Selected::Download(download),
+                Known::Checkout(checkout) => Selected::Checkout(checkout, None),
+            })),
+            (FileSource::Path(path), Some(tree)) if operation.parents => {
+                parents(tree, path, &exclude, &mut selected)?;
+            }
             (FileSource::Path(path), Some(tree)) => {
                 for source in tree.matches(path)? {
-                    selected.push(one(operation, tree, source, &exclude)?);
+                    let files = tree.walk(&source, &exclude)?;
+                    selected.push(Selected::Files { source, files });
                 }
             }
             (FileSource::Path(path), None) if glob::has_wildcard(path) => {}
@@ -79,36 +101,45 @@ pub fn select(operation: &FilesOperation, tree: Option<&Tree>) -> Result<Selecti
     Ok(Selection {
         selected,
         keeps_owners: tree.is_some_and(|tree| tree.keeps_owners),
+        exclude,
     })
 }
 
-fn one(
-    operation: &FilesOperation,
+/// `--parents`: what stands before `/./` is where the directories to keep begin; without it that
+/// is the root.
+fn parents(
     tree: &Tree,
-    source: Matched,
+    path: &str,
     exclude: &IgnorePatterns,
-) -> Result<Selected, StepError> {
-    if operation.unpack && source.metadata.is_file() && is_archive(&source)? {
-        return Ok(Selected::Archive { source });
+    selected: &mut Vec<Selected>,
+) -> Result<(), StepError> {
+    let (base, pattern) = path.split_once("/./").unwrap_or(("", path));
+    let include = Include::new(pattern)?;
+    let mut found = false;
+    for base in tree.matches(if base.is_empty() { "." } else { base })? {
+        let files = tree.walk_included(&base, exclude, &include)?;
+        found |= !files.is_empty();
+        selected.push(Selected::Parents { base, files });
     }
-    let files = tree.walk(&source, exclude)?;
-    Ok(Selected::Files { source, files })
+    if !found && !include.has_wildcard() {
+        return Err(tree.missing(path));
+    }
+    Ok(())
 }
 
-fn open_archive(source: &Matched) -> Result<File, StepError> {
-    let path = super::tree::descriptor_path(&source.handle);
-    Ok(File::open(&path).at("open", &source.path)?)
+fn open(path: &Path, shown: &str) -> Result<File, StepError> {
+    Ok(File::open(path).at("open", shown)?)
 }
 
 /// Whether ADD unpacks a file: it is a tar archive, as its first block says, whatever its name.
-fn is_archive(source: &Matched) -> Result<bool, StepError> {
-    let file = open_archive(source)?;
+fn is_archive(path: &Path, shown: &str) -> Result<bool, StepError> {
+    let file = open(path, shown)?;
+    if file.metadata().at("stat", shown)?.len() == 0 {
+        return Ok(false);
+    }
     let Ok(reader) = Decompressor::new(file) else {
         return Ok(false);
     };
-    if source.metadata.len() == 0 {
-        return Ok(false);
-    }
     // An archive whose first entry is refused is one all the same: unpacking will say why.
     Ok(match TarReader::new(reader).next_entry() {
         Ok(first) => first.is_some(),
@@ -118,6 +149,23 @@ fn is_archive(source: &Matched) -> Result<bool, StepError> {
 }
 
 impl Selection {
+    /// One source and what was found in it.
+    pub fn of(source: Matched, files: Vec<Found>, keeps_owners: bool) -> Selection {
+        Selection {
+            selected: vec![Selected::Files { source, files }],
+            keeps_owners,
+            exclude: IgnorePatterns::default(),
+        }
+    }
+
+    /// The sources that are files and directories, each with what was found in it.
+    pub fn files(&self) -> impl Iterator<Item = (&Matched, &[Found])> {
+        self.selected.iter().filter_map(|selected| match selected {
+            Selected::Files { source, files } => Some((source, files.as_slice())),
+            _ => None,
+        })
+    }
+
     /// The digest of what is copied: names, kinds, modes, owners where they are kept, content;
     /// no times.
     pub fn digest(&self, store: &Store) -> Result<Digest, StepError> {
@@ -129,29 +177,44 @@ impl Selection {
                     field(&mut hasher, name.as_bytes());
                     field(&mut hasher, content.as_bytes());
                 }
-                Selected::Archive { source } => {
-                    field(&mut hasher, b"archive");
-                    let found = Found {
-                        relative: Default::default(),
-                        open_path: super::tree::descriptor_path(&source.handle),
-                        metadata: source.metadata.clone(),
-                    };
-                    self.file(
-                        &mut hasher,
-                        &found,
-                        content_digests(store, self, &[&found])?[0],
-                    )?;
+                Selected::Download(download) => {
+                    let unpack = if download.unpack { "unpack" } else { "keep" };
+                    field(&mut hasher, format!("download, {unpack}").as_bytes());
+                    field(&mut hasher, download.name.as_bytes());
+                    hasher.update(download.digest.as_bytes());
+                    // Asked for by its digest, nobody knows the time before it is fetched.
+                    let modified = download.modified.filter(|_| download.checksum.is_none());
+                    field(&mut hasher, format!("{modified:?}").as_bytes());
+                }
+                Selected::Checkout(checkout, _) => {
+                    field(&mut hasher, b"checkout");
+                    hasher.update(checkout.key().as_bytes());
+                }
+                Selected::Parents { base, files } => {
+                    field(&mut hasher, b"parents");
+                    field(&mut hasher, base.path.as_bytes());
+                    self.hash_files(&mut hasher, store, files)?;
                 }
                 Selected::Files { source, files } => {
                     field(&mut hasher, file_name(source).as_bytes());
-                    let all: Vec<&Found> = files.iter().collect();
-                    for (found, digest) in files.iter().zip(content_digests(store, self, &all)?) {
-                        self.file(&mut hasher, found, digest)?;
-                    }
+                    self.hash_files(&mut hasher, store, files)?;
                 }
             }
         }
         Ok(hasher.finish())
+    }
+
+    fn hash_files(
+        &self,
+        hasher: &mut Hasher,
+        store: &Store,
+        files: &[Found],
+    ) -> Result<(), StepError> {
+        let all: Vec<&Found> = files.iter().collect();
+        for (found, digest) in files.iter().zip(content_digests(store, self, &all)?) {
+            self.file(hasher, found, digest)?;
+        }
+        Ok(())
     }
 
     fn file(
@@ -213,6 +276,35 @@ impl Selection {
         }
         Ok(kept)
     }
+
+    /// Fetches what is elsewhere and wasn't fetched yet. A download without a checksum may be
+    /// another one by now: then the digest changes.
+    pub fn complete(&mut self, fetcher: &Fetcher) -> Result<(), StepError> {
+        for selected in &mut self.selected {
+            match selected {
+                Selected::Download(download) => fetcher.download(download)?,
+                Selected::Checkout(checkout, files) => {
+                    fetcher.check_out(checkout)?;
+                    let Some(directory) = &checkout.directory else {
+                        continue;
+                    };
+                    let tree = Tree {
+                        root: fsutil::open_dir(directory)?,
+                        label: "the repository".to_owned(),
+                        ignore: None,
+                        hidden: None,
+                        keeps_owners: false,
+                    };
+                    for source in tree.matches(".")? {
+                        let found = tree.walk(&source, &self.exclude)?;
+                        *files = Some((source, found));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 fn content_digests(
@@ -245,500 +337,4 @@ fn read_link(found: &Found) -> Result<std::ffi::OsString, StepError> {
     Ok(std::fs::read_link(&found.open_path)
         .at("readlink", &found.open_path)?
         .into_os_string())
-}
-
-/// The mode of directories that nobody gives one.
-const DIRECTORY_MODE: u32 = 0o755;
-
-/// What an archive has put where so far, by absolute path: a link's target, or nothing for
-/// whatever else.
-type Unpacked = HashMap<String, Option<String>>;
-
-/// How entries are made.
-#[derive(Debug, Clone, Copy)]
-pub struct Emission<'a> {
-    /// The merged root of the image; `None`: there is nothing in it.
-    pub view: Option<BorrowedFd<'a>>,
-    /// `--chown`, looked up.
-    pub owner: Option<(u32, u32)>,
-    /// The time of directories that are made on the way.
-    pub now: Mtime,
-    /// No time is later than this.
-    pub latest: Option<i64>,
-}
-
-/// Sends the entries of a COPY to `sink`.
-pub fn emit(
-    operation: &FilesOperation,
-    selection: &Selection,
-    emission: Emission,
-    sink: &mut dyn EntrySink,
-) -> Result<(), StepError> {
-    let mut writer = Writer {
-        operation,
-        selection,
-        emission,
-        sink,
-        made: Default::default(),
-        linked: Default::default(),
-        first_names: Default::default(),
-    };
-    let is_directory = operation.destination.ends_with('/') || operation.destination == "/";
-    let destination = writer.destination(operation.destination.trim_end_matches('/'))?;
-    if operation.directory_only {
-        return writer.directory(&destination);
-    }
-    let several = selection.selected.len() > 1;
-    for selected in &selection.selected {
-        writer.selected(selected, &destination, is_directory, several)?;
-    }
-    Ok(())
-}
-
-struct Writer<'a> {
-    operation: &'a FilesOperation,
-    selection: &'a Selection,
-    emission: Emission<'a>,
-    sink: &'a mut dyn EntrySink,
-    /// Directories that this layer has already.
-    made: hashbrown::HashSet<String>,
-    /// Where files with several names went first, by device and inode.
-    linked: HashMap<(u64, u64), Vec<u8>>,
-    /// The other way round, so that a name that is written again is no longer the file's.
-    first_names: HashMap<Vec<u8>, (u64, u64)>,
-}
-
-impl Writer<'_> {
-    /// Where the destination really is in the image.
-    fn destination(&self, path: &str) -> Result<String, StepError> {
-        match self.emission.view {
-            Some(view) if !self.operation.link => resolve_destination(view, path),
-            _ => Ok(super::config::clean(path)),
-        }
-    }
-
-    fn there_at(&self, place: &[u8]) -> Result<Option<Metadata>, StepError> {
-        match self.emission.view {
-            Some(view) if !self.operation.link => look_up(view, OsStr::from_bytes(place)),
-            _ => Ok(None),
-        }
-    }
-
-    fn there(&self, path: &str) -> Result<Option<Metadata>, StepError> {
-        match self.emission.view {
-            Some(view) if !self.operation.link => look_up(view, path),
-            _ => Ok(None),
-        }
-    }
-
-    fn is_directory(&self, path: &str) -> Result<bool, StepError> {
-        Ok(
-            path == "/"
-                || self.made.contains(path)
-                || self.there(path)?.is_some_and(|m| m.is_dir()),
-        )
-    }
-
-    fn selected(
-        &mut self,
-        selected: &Selected,
-        destination: &str,
-        slash: bool,
-        several: bool,
-    ) -> Result<(), StepError> {
-        match selected {
-            Selected::Archive { source } => {
-                self.directory(destination)?;
-                self.archive(source, destination)
-            }
-            Selected::Inline { name, content } => {
-                let target = self.target(name, destination, slash, several)?;
-                self.parents(&target)?;
-                let size = content.len() as u64;
-                no_whiteout(&relative(&target))?;
-                self.overwrite(&relative(&target));
-                let mut entry = Entry::new(relative(&target), Kind::File { size }, 0o644);
-                entry.mtime = self.emission.now;
-                self.finish(&mut entry);
-                Ok(self
-                    .sink
-                    .entry(&entry, Some(&mut Cursor::new(content.as_bytes())))?)
-            }
-            Selected::Files { source, files } if source.metadata.is_dir() => {
-                self.tree(files, destination)
-            }
-            Selected::Files { source, files } => {
-                let target = self.target(&file_name(source), destination, slash, several)?;
-                self.parents(&target)?;
-                let place = relative(&target);
-                self.no_directory(&place)?;
-                files.iter().try_for_each(|found| self.file(found, &place))
-            }
-        }
-    }
-
-    /// Where a single file goes: into the destination if that is a directory, else it is its name.
-    fn target(
-        &self,
-        name: &str,
-        destination: &str,
-        slash: bool,
-        several: bool,
-    ) -> Result<String, StepError> {
-        if slash || self.is_directory(destination)? {
-            return self.destination_in(destination, name);
-        }
-        if several {
-            // Each would overwrite the one before it.
-            return Err(StepError::Invalid(format!(
-                "with more than one source the destination is a directory, and must end with a slash: {:?}",
-                format!("{destination}/")
-            )));
-        }
-        Ok(destination.to_owned())
-    }
-
-    fn destination_in(&self, directory: &str, name: &str) -> Result<String, StepError> {
-        Ok(super::config::clean(&format!("{directory}/{name}")))
-    }
-
-    /// The content of a source directory, into the destination.
-    fn tree(&mut self, files: &[Found], destination: &str) -> Result<(), StepError> {
-        if self
-            .there(destination)?
-            .is_some_and(|there| !there.is_dir())
-        {
-            return Err(StepError::Invalid(format!(
-                "cannot copy a directory to {destination:?}, which is a file in the image"
-            )));
-        }
-        self.parents(destination)?;
-        // Where each directory of the source goes, once the image's own links are followed.
-        let mut places: HashMap<&Path, Vec<u8>> = HashMap::new();
-        for found in files {
-            let parent = found
-                .relative
-                .parent()
-                .and_then(|parent| places.get(parent));
-            let place = match (parent, found.relative.file_name()) {
-                (Some(parent), Some(name)) => join(parent, name.as_bytes()),
-                _ => join(
-                    &relative(destination),
-                    found.relative.as_os_str().as_bytes(),
-                ),
-            };
-            let is_root = found.relative.as_os_str().is_empty();
-            if !found.metadata.is_dir() {
-                self.no_directory(&place)?;
-                self.file(found, &place)?;
-                continue;
-            }
-            let through = self.through_link(&place)?;
-            let kept = through.is_some();
-            let place = through.unwrap_or(place);
-            if is_root {
-                // Its contents are copied, not itself: a destination that is there keeps what it
-                // is, and one that isn't is made like the directories above it.
-                self.make(destination, self.made_mode(), modified(&found.metadata))?;
-            } else if !kept {
-                self.file(found, &place)?;
-            }
-            places.insert(&found.relative, place);
-        }
-        Ok(())
-    }
-
-    /// Where a directory of the source goes if the image has a link to a directory in its place
-    /// (`lib` of a merged `/usr`), which a directory would otherwise replace.
-    fn through_link(&self, place: &[u8]) -> Result<Option<Vec<u8>>, StepError> {
-        let Some(there) = self.there_at(place)?.filter(|there| !there.is_dir()) else {
-            return Ok(None);
-        };
-        let shown = format!("/{}", String::from_utf8_lossy(place));
-        if there.is_symlink() {
-            let real = self.destination(&shown)?;
-            if self.is_directory(&real)? {
-                return Ok(Some(relative(&real)));
-            }
-        }
-        Err(StepError::Invalid(format!(
-            "cannot copy a directory to {shown:?}, which is none in the image"
-        )))
-    }
-
-    fn no_directory(&self, place: &[u8]) -> Result<(), StepError> {
-        if self.there_at(place)?.is_some_and(|there| there.is_dir()) {
-            let shown = String::from_utf8_lossy(place);
-            return Err(StepError::Invalid(format!(
-                "cannot copy a file to \"/{shown}\", which is a directory in the image"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Makes a directory and those on the way that are missing.
-    fn directory(&mut self, path: &str) -> Result<(), StepError> {
-        self.ancestors(path, DIRECTORY_MODE)?;
-        self.make(path, DIRECTORY_MODE, self.emission.now)
-    }
-
-    /// The mode of directories that a copy makes on the way: that of `--chmod`, as in BuildKit.
-    fn made_mode(&self) -> u32 {
-        let asked = self.operation.mode.map(|mode| mode & 0o777);
-        asked.unwrap_or(DIRECTORY_MODE)
-    }
-
-    fn parents(&mut self, path: &str) -> Result<(), StepError> {
-        self.ancestors(path, self.made_mode())
-    }
-
-    fn ancestors(&mut self, path: &str, mode: u32) -> Result<(), StepError> {
-        let mut parent = String::new();
-        let components: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        for component in components.iter().take(components.len().saturating_sub(1)) {
-            parent.push('/');
-            parent.push_str(component);
-            self.make(&parent, mode, self.emission.now)?;
-        }
-        Ok(())
-    }
-
-    fn make(&mut self, path: &str, mode: u32, modified: Mtime) -> Result<(), StepError> {
-        if self.is_directory(path)? {
-            return Ok(());
-        }
-        if self.there(path)?.is_some() {
-            return Err(StepError::Invalid(format!(
-                "{path:?} is a file in the image, and cannot be a directory"
-            )));
-        }
-        no_whiteout(&relative(path))?;
-        let mut entry = Entry::new(relative(path), Kind::Directory, mode);
-        entry.mtime = modified;
-        self.owned(&mut entry);
-        self.sink.entry(&entry, None)?;
-        self.made.insert(path.to_owned());
-        Ok(())
-    }
-
-    fn file(&mut self, found: &Found, path: &[u8]) -> Result<(), StepError> {
-        if found.metadata.is_dir() {
-            self.made
-                .insert(format!("/{}", String::from_utf8_lossy(path)));
-        }
-        no_whiteout(path)?;
-        let metadata = &found.metadata;
-        let Some(kind) = kind(found)? else {
-            return Ok(());
-        };
-        let mut entry = Entry::new(path, kind, metadata.mode() & 0o7777);
-        entry.mtime = modified(metadata);
-        if self.selection.keeps_owners {
-            (entry.uid, entry.gid) = (metadata.uid(), metadata.gid());
-        }
-        entry.xattrs = self.selection.xattrs(found)?;
-        self.finish(&mut entry);
-        if metadata.is_file() && metadata.nlink() > 1 {
-            let inode = (metadata.dev(), metadata.ino());
-            if let Some(target) = self.linked.get(&inode) {
-                entry.kind = Kind::Hardlink {
-                    target: target.clone(),
-                };
-                return Ok(self.sink.entry(&entry, None)?);
-            }
-            self.overwrite(path);
-            self.linked.insert(inode, path.to_vec());
-            self.first_names.insert(path.to_vec(), inode);
-        } else {
-            self.overwrite(path);
-        }
-        if metadata.is_file() {
-            return self.content(found, &entry);
-        }
-        Ok(self.sink.entry(&entry, None)?)
-    }
-
-    /// Sends a regular file. One of the context must still be the one that was hashed: under its
-    /// cache key, other bytes would be every later build's.
-    fn content(&mut self, found: &Found, entry: &Entry) -> Result<(), StepError> {
-        let mut file = File::open(&found.open_path).at("open", &found.open_path)?;
-        if self.selection.keeps_owners {
-            return Ok(self.sink.entry(entry, Some(&mut file))?);
-        }
-        unchanged(&file, found)?;
-        self.sink.entry(entry, Some(&mut file))?;
-        unchanged(&file, found)
-    }
-
-    /// Says that a name is going to be another file than a link may have been made to.
-    fn overwrite(&mut self, path: &[u8]) {
-        if let Some(inode) = self.first_names.remove(path) {
-            self.linked.remove(&inode);
-        }
-    }
-
-    /// ADD of an archive: what it holds, below the destination. A directory on the way may be a
-    /// link of the image or of the archive, and is followed, as tar does; one that the archive
-    /// itself holds replaces a link.
-    fn archive(&mut self, source: &Matched, destination: &str) -> Result<(), StepError> {
-        let compressed = Decompressor::new(open_archive(source)?)
-            .map_err(|error| fsutil::Error::new("read", &source.path, error))?;
-        let mut reader = TarReader::new(compressed);
-        // Where each file of the archive went, by its name there.
-        let mut places: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        let mut unpacked = Unpacked::new();
-        while let Some(mut entry) = reader.next_entry()? {
-            if entry.path.is_empty() {
-                continue;
-            }
-            no_whiteout(&entry.path)?;
-            let path = self.unpacked_place(destination, &entry.path, &unpacked)?;
-            if let Kind::Hardlink { target } = &mut entry.kind {
-                let Some(place) = places.get(target) else {
-                    return Err(StepError::Invalid(format!(
-                        "{:?} in {:?} is a hard link to {:?}, which does not come before it",
-                        String::from_utf8_lossy(&entry.path),
-                        source.path,
-                        String::from_utf8_lossy(target)
-                    )));
-                };
-                target.clone_from(place);
-            }
-            let shown = format!("/{}", String::from_utf8_lossy(&path));
-            self.ancestors(&shown, DIRECTORY_MODE)?;
-            self.overwrite(&path);
-            match &entry.kind {
-                Kind::Directory => drop(self.made.insert(shown.clone())),
-                _ => drop(places.insert(entry.path.clone(), path.clone())),
-            }
-            let target = match &entry.kind {
-                Kind::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),
-                _ => None,
-            };
-            unpacked.insert(shown, target);
-            entry.path = path;
-            self.owned(&mut entry);
-            entry.mtime = entry.mtime.clamp_to(self.emission.latest);
-            let is_file = matches!(entry.kind, Kind::File { .. });
-            let content: Option<&mut dyn Read> = if is_file { Some(&mut reader) } else { None };
-            self.sink.entry(&entry, content)?;
-        }
-        Ok(())
-    }
-
-    /// Where an entry of an archive goes: its directory resolved, itself not.
-    fn unpacked_place(
-        &self,
-        destination: &str,
-        path: &[u8],
-        unpacked: &Unpacked,
-    ) -> Result<Vec<u8>, StepError> {
-        let whole = join(&relative(destination), path);
-        // What is not UTF-8 is no link that could be followed.
-        let Ok(text) = std::str::from_utf8(&whole) else {
-            return Ok(whole);
-        };
-        let Some((directory, name)) = text.rsplit_once('/') else {
-            return Ok(whole);
-        };
-        let resolved = resolve_links(directory, |so_far| {
-            match (unpacked.get(&format!("/{so_far}")), self.emission.view) {
-                (Some(target), _) => Ok(target.clone()),
-                (None, Some(view)) if !self.operation.link => link_target(view, so_far),
-                (None, _) => Ok(None),
-            }
-        })?;
-        Ok(join(&relative(&resolved), name.as_bytes()))
-    }
-
-    fn owned(&self, entry: &mut Entry) {
-        if let Some((uid, gid)) = self.emission.owner {
-            (entry.uid, entry.gid) = (uid, gid);
-        }
-        entry.mtime = entry.mtime.clamp_to(self.emission.latest);
-    }
-
-    fn finish(&self, entry: &mut Entry) {
-        self.owned(entry);
-        if let (Some(mode), false) = (
-            self.operation.mode,
-            matches!(entry.kind, Kind::Symlink { .. }),
-        ) {
-            entry.mode = mode;
-        }
-    }
-}
-
-fn modified(metadata: &Metadata) -> Mtime {
-    Mtime {
-        seconds: metadata.mtime(),
-        nanoseconds: metadata.mtime_nsec() as u32,
-    }
-}
-
-fn relative(path: &str) -> Vec<u8> {
-    path.trim_matches('/').as_bytes().to_vec()
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = directory.to_vec();
-    if !path.is_empty() && !name.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
-}
-
-/// Refuses a file that is no longer what it was when the build looked at it.
-fn unchanged(file: &File, found: &Found) -> Result<(), StepError> {
-    let now = file.metadata().at("stat", &found.open_path)?;
-    if context::identity(&now) == context::identity(&found.metadata) {
-        return Ok(());
-    }
-    Err(StepError::Invalid(format!(
-        "{:?} changed while it was copied; build again when it is at rest",
-        found.relative
-    )))
-}
-
-/// Refuses what a layer cannot hold: `.wh.` names are its words for "removed" (image-spec,
-/// layer.md, "Whiteouts"), and would take files of the image away.
-fn no_whiteout(path: &[u8]) -> Result<(), StepError> {
-    let is_mark = |component: &[u8]| component.starts_with(whiteout::PREFIX);
-    if !path.split(|byte| *byte == b'/').any(is_mark) {
-        return Ok(());
-    }
-    let shown = String::from_utf8_lossy(path);
-    Err(StepError::Invalid(format!(
-        "{shown:?}: a name that begins with .wh. means a removal in a layer; rename it, or exclude it in .dockerignore"
-    )))
-}
-
-/// What a file becomes; sockets, which no archive holds, are left out as docker does.
-fn kind(found: &Found) -> Result<Option<Kind>, StepError> {
-    let metadata = &found.metadata;
-    let file_type = metadata.file_type();
-    let device = || Device {
-        major: rustix::fs::major(metadata.rdev()),
-        minor: rustix::fs::minor(metadata.rdev()),
-    };
-    Ok(Some(if file_type.is_dir() {
-        Kind::Directory
-    } else if file_type.is_symlink() {
-        Kind::Symlink {
-            target: read_link(found)?.as_bytes().to_vec(),
-        }
-    } else if file_type.is_char_device() {
-        Kind::CharDevice(device())
-    } else if file_type.is_block_device() {
-        Kind::BlockDevice(device())
-    } else if file_type.is_fifo() {
-        Kind::Fifo
-    } else if file_type.is_socket() {
-        return Ok(None);
-    } else {
-        Kind::File {
-            size: metadata.len(),
-        }
-    }))
 }

@@ -9,7 +9,7 @@ use crate::{executor, fsutil, layer, store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Dockerfile cannot be understood.
-    #[error("{name}: {source}")]
+    #[error("{name}:{source}")]
     Parse {
         /// The Dockerfile.
         name: String,
@@ -17,16 +17,35 @@ pub enum Error {
         #[source]
         source: ParseError,
     },
+    /// The options of the checks cannot be understood.
+    #[error("{name}: {source}")]
+    CheckSettings {
+        /// The Dockerfile, or the build argument.
+        name: String,
+        /// Why.
+        #[source]
+        source: crate::dockerfile::lint::BadSettings,
+    },
+    /// Checks found something, and `error=true` was said.
+    #[error("{name}: {} found something, and check is set to error=true; `rstore build --check` shows where", rules.join(", "))]
+    Check {
+        /// The Dockerfile.
+        name: String,
+        /// The rules.
+        rules: Vec<&'static str>,
+    },
     /// `--target` names no stage.
     #[error(transparent)]
     Target(#[from] UnknownTarget),
     /// An instruction failed.
-    #[error("{name}:{line}: {instruction}: {source}")]
+    #[error("{name}:{line}:{column}: {instruction}: {source}")]
     Step {
         /// The Dockerfile.
         name: String,
         /// The instruction's first line.
         line: u32,
+        /// The column there.
+        column: u32,
         /// The instruction as written.
         instruction: String,
         /// Why.
@@ -40,12 +59,21 @@ pub enum Error {
     #[error("build context: {0}")]
     Context(#[from] fsutil::Error),
     /// The context's ignore file cannot be understood.
-    #[error("{}: {source}", path.display())]
+    #[error("{}:{}: {source}", path.display(), source.line)]
     Ignore {
         /// The file.
         path: PathBuf,
         /// Where and why.
         source: crate::dockerfile::ignore::IgnoreError,
+    },
+    /// The image is built, and its cache was not written.
+    #[error("the image is built, but the cache {} was not written: {source}", destination.display())]
+    CacheTo {
+        /// Where to.
+        destination: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<super::cache::export::Error>,
     },
     /// Somebody asked for the end.
     #[error("interrupted")]
@@ -82,6 +110,9 @@ pub enum StepError {
     /// Something about the instruction's arguments.
     #[error("{0}")]
     Invalid(String),
+    /// Another machine did not give what was asked for.
+    #[error(transparent)]
+    Remote(Box<super::remote::Error>),
     /// A file system operation.
     #[error(transparent)]
     Io(#[from] fsutil::Error),
@@ -94,6 +125,9 @@ pub enum StepError {
     /// Somebody asked for the end.
     #[error("interrupted")]
     Interrupted,
+    /// What this step stands on was a cache's, and cannot be had: the stage is done again.
+    #[error("what it stands on is no longer there")]
+    Stale,
     /// A step that this one needs failed.
     #[error("a step that it needs failed")]
     Needed,
@@ -109,7 +143,11 @@ fn told(exit: &executor::Exit) -> String {
 
 fn place(kept: &Option<String>) -> String {
     kept.as_ref()
-        .map(|id| format!("; its container {id} is kept until the next prune"))
+        .map(|id| {
+            format!(
+                "; its container {id} is kept until the next prune: `rstore shell {id}` opens it"
+            )
+        })
         .unwrap_or_default()
 }
 

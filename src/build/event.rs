@@ -5,12 +5,15 @@
 //!
 //! ```text
 //! Planned
-//! StepStarted ─┬─ StepCached ───────────────────────────────────────────┬─ StepFinished
+//! StepStarted ─┬─ [StepWaiting] ─ StepCached ───────────────────────────┬─ StepFinished
 //!              └─ [ContainerStarted ─ Output… ─ ContainerRemoved] ──────┴─ StepFailed
 //! Committed, Tagged…
 //! ```
+//! A step that was taken from a cache which then turns out not to have it starts once more.
+//!
 //! An event carries no time: whoever renders has a clock, the library has none.
 
+use crate::dockerfile::lint::Finding;
 use crate::executor::Stream;
 use crate::oci::Digest;
 
@@ -32,6 +35,10 @@ pub struct StepInfo {
     pub text: String,
     /// The line of the Dockerfile at which it begins, from 1.
     pub line: u32,
+    /// The column there, from 1.
+    pub column: u32,
+    /// Whether it is a trigger (`ONBUILD`) that the base brought, and stands at the FROM.
+    pub trigger: bool,
 }
 
 /// Why a step failed, as displays tell it.
@@ -65,6 +72,11 @@ pub enum Event {
     },
     /// The step's result was there already.
     StepCached {
+        /// Which.
+        step: StepNumber,
+    },
+    /// The step is not begun: another build, or another stage, is running the same one.
+    StepWaiting {
         /// Which.
         step: StepNumber,
     },
@@ -118,10 +130,28 @@ pub enum Event {
     },
 }
 
+/// All that a step's cache key holds, each part by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lookup {
+    /// What its words come to.
+    pub identity: Option<Digest>,
+    /// What it copies, where that is known.
+    pub content: Option<Digest>,
+    /// The ID of the image before it, or a digest that stands for none; `None`: this build is
+    /// about to make it.
+    pub parent: Option<Digest>,
+}
+
 /// Takes events as they come, from several threads.
 pub trait Sink: Sync {
     /// Takes one event.
     fn event(&self, event: Event);
+
+    /// Hears what a step is looked up by in the cache; for a COPY, perhaps twice.
+    fn looked_up(&self, _step: StepNumber, _lookup: Lookup) {}
+
+    /// Hears what checking the Dockerfile found, before anything is done.
+    fn findings(&self, _findings: &[Finding]) {}
 }
 
 impl<F: Fn(Event) + Sync> Sink for F {

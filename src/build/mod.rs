@@ -13,41 +13,58 @@
 //! | [`lower`], [`plan`] | lowering: every word final before anything runs; pure |
 //! | [`config`] | what metadata instructions do; pure |
 //! | [`key`] | cache keys; pure |
-//! | [`context`], [`tree`], [`copy`] | files: the context, other images, what COPY makes of them |
+//! | [`context`], [`tree`], [`copy`], [`chmod`] | files: the context, other images, what COPY makes of them |
+//! | [`remote`], [`named`] | files from elsewhere: URLs, repositories, named contexts |
+//! | [`mounts`] | what RUN --mount gives a step |
 //! | [`run`] | one process in an intermediate container |
 //! | [`commit`] | layers and intermediate images, beside the next step |
+//! | [`squash`], [`annotate`] | what the result is besides its steps |
+//! | [`interrupt`] | the end of a commit that nobody waits for |
 //! | [`solver`] | stages side by side, cache first |
+//! | [`cache`] | the cache outside of the store: what `--cache-to` writes and `--cache-from` reads |
+//! | [`platform`], [`emulation`] | platforms' names, their ARGs, whether their programs run here |
 //! | [`event`] | what displays are told |
+//! | [`check`], [`hints`], [`memory`] | what a Dockerfile could do better: by rules, by what past builds did |
 
+pub mod annotate;
+pub mod cache;
+pub mod check;
+pub mod chmod;
 pub mod commit;
 pub mod config;
 pub mod context;
 pub mod copy;
+pub mod emulation;
 pub mod error;
 pub mod event;
+pub mod hints;
+pub mod interrupt;
 pub mod key;
 pub mod lower;
+pub mod memory;
+pub mod mounts;
+pub mod named;
 pub mod options;
 pub mod plan;
 pub mod platform;
+pub mod remote;
 pub mod run;
 pub mod solver;
+pub mod squash;
 pub mod tree;
 pub mod users;
 
 pub use context::Context;
 pub use error::{Error, StepError};
 pub use event::{Event, Sink};
-pub use options::Options;
-
-use std::sync::atomic::{AtomicUsize, Ordering};
+pub use options::{Entitlement, Options, Secret};
 
 use plan::ResolveBase;
 
 use crate::catalog::journal::JournalEntry;
 use crate::dockerfile;
 use crate::executor;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform, media};
 use crate::store::{self, Image, Lease};
 
 /// What is built from.
@@ -72,7 +89,26 @@ impl ResolveBase for Bases<'_> {
     }
 }
 
-/// Builds an image under a lease, and tags it.
+/// What was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// What the tags point at: the manifest of the image, or the index of several.
+    pub digest: Digest,
+    /// The images, in the order of their platforms.
+    pub images: Vec<Image>,
+}
+
+impl Built {
+    /// What names the result: the image's ID; of several images, the digest of their index.
+    pub fn id(&self) -> Digest {
+        match self.images.as_slice() {
+            [image] => image.id(),
+            _ => self.digest,
+        }
+    }
+}
+
+/// Builds an image, or one for each of several platforms, under a lease, and tags it.
 pub fn build(
     lease: &Lease,
     input: Input,
@@ -80,87 +116,185 @@ pub fn build(
     executor: &(dyn executor::Executor + Sync),
     cancel: &executor::Cancel,
     sink: &dyn Sink,
-) -> Result<Image, Error> {
+) -> Result<Built, Error> {
     let parsed = dockerfile::parse(input.dockerfile).map_err(|source| Error::Parse {
         name: input.name.to_owned(),
         source,
     })?;
-    let graph = lower::lower(&parsed, input.name, options, &mut Bases { lease })?;
+    let platforms = match options.platforms.as_slice() {
+        [] => std::slice::from_ref(&options.platform),
+        several => several,
+    };
+    let bases = &mut Bases { lease };
+    let graph = lower::lower_all(&parsed, input.name, options, platforms, bases)?;
+    emulation::check(&graph, input.name, options)?;
     let needed = graph.stages.iter().flatten().count();
-    sink.event(Event::Planned {
+    let planned = Event::Planned {
         steps: graph.steps().map(|step| step.info.clone()).collect(),
         skipped_stages: graph.stages.len() - needed,
-    });
+    };
+    let findings = check::during(&parsed, &graph, &input, options)?;
+    sink.findings(&findings);
+    check::refuse(&parsed, &findings, input.name, options)?;
+    let watch = memory::Watch::new(lease.store(), sink);
+    watch.event(planned);
     for message in &graph.warnings {
-        sink.event(Event::Warning {
+        watch.event(Event::Warning {
             message: message.clone(),
         });
     }
-    let cached = AtomicUsize::new(0);
-    let count = |event: Event| {
-        if matches!(event, Event::StepCached { .. }) {
-            cached.fetch_add(1, Ordering::Relaxed);
-        }
-        sink.event(event);
-    };
     let around = run::Surroundings {
         lease,
         options,
         executor,
         cancel,
     };
-    let image = solver::Solver::new(around, &graph, input.context, &count, input.name).solve()?;
-    let Some(image) = image else {
+    let warn = |message| sink.event(Event::Warning { message });
+    let imports = cache::Imports::open(&options.cache_from, &warn);
+    let trees = named::NamedTrees::new(&options.named);
+    let solver = solver::Solver::new(
+        around,
+        &graph,
+        input.context,
+        &watch,
+        input.name,
+        &imports,
+        &trees,
+    );
+    let solved = solver.solve()?;
+    let images: Option<Vec<Image>> = solved.images.into_iter().collect();
+    let Some(images) = images else {
         return Err(nothing_built(&graph, input.name));
     };
-    sink.event(Event::Committed { image: image.id() });
+    let built = finish(lease, images, &graph, options, platforms, cancel)?;
+    sink.event(Event::Committed { image: built.id() });
     if !options.tags.is_empty() {
-        lease.tag(&options.tags, &image.digest)?;
+        lease.tag(&options.tags, &built.digest)?;
         for name in &options.tags {
             sink.event(Event::Tagged { name: name.clone() });
         }
     }
     note(
         lease,
-        &image,
+        &built.id(),
+        &input,
         options,
+        &watch,
         graph.steps().count(),
-        cached.into_inner(),
     )?;
-    Ok(image)
+    for to in &options.cache_to {
+        let written = cache::export(lease, to, &solved.used, &built.images, &imports);
+        let destination = to.destination.display();
+        match written {
+            Ok(_) => {}
+            Err(why) if to.ignore_error => {
+                warn(format!("the cache {destination} was not written: {why}"));
+            }
+            Err(source) => {
+                let destination = to.destination.clone();
+                return Err(Error::CacheTo {
+                    destination,
+                    source: Box::new(source),
+                });
+            }
+        }
+    }
+    Ok(built)
 }
 
-/// Puts the build into the journal.
+/// Makes of what the steps gave what was asked for.
+fn finish(
+    lease: &Lease,
+    images: Vec<Image>,
+    graph: &plan::BuildGraph,
+    options: &Options,
+    platforms: &[Platform],
+    cancel: &executor::Cancel,
+) -> Result<Built, Error> {
+    let mut finished = Vec::with_capacity(images.len());
+    for (image, target) in images.into_iter().zip(&graph.targets) {
+        let image = match options.squash {
+            true => squash::squash(
+                lease,
+                squash::base_of(graph, *target),
+                image,
+                options,
+                cancel,
+            )?,
+            false => image,
+        };
+        finished.push(annotate::annotate(lease, image, &options.annotations)?);
+    }
+    Ok(Built {
+        digest: root(lease, &finished, platforms)?,
+        images: finished,
+    })
+}
+
+/// What the images are named by: the one image, or an index of several.
+fn root(lease: &Lease, images: &[Image], platforms: &[Platform]) -> Result<Digest, Error> {
+    if let [image] = images {
+        return Ok(image.digest);
+    }
+    let entry = |(image, platform): (&Image, &Platform)| {
+        let media_type = image.manifest.media_type.as_deref();
+        serde_json::json!({
+            "mediaType": media_type.unwrap_or(media::MANIFEST),
+            "digest": image.digest,
+            "size": image.size,
+            "platform": platform,
+        })
+    };
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::INDEX,
+        "manifests": images.iter().zip(platforms).map(entry).collect::<Vec<_>>(),
+    });
+    Ok(lease.publish_index(index.to_string().as_bytes())?)
+}
+
+/// Puts the build into the journal, and what it did with its steps into the memory.
 fn note(
     lease: &Lease,
-    image: &Image,
+    id: &Digest,
+    input: &Input,
     options: &Options,
+    watch: &memory::Watch,
     steps: usize,
-    cached: usize,
 ) -> Result<(), Error> {
     let store = lease.store();
+    let cached = watch.cached();
     let entry = JournalEntry {
         time: store.now(),
         operation: "build".to_owned(),
-        subject: options
-            .tags
-            .first()
-            .cloned()
-            .unwrap_or_else(|| image.id().short()),
+        subject: options.tags.first().cloned().unwrap_or_else(|| id.short()),
         bytes: 0,
-        detail: format!("{} from {steps} steps, {cached} cached", image.id().short()),
+        detail: format!("{} from {steps} steps, {cached} cached", id.short()),
     };
-    Ok(store.write(|tx| Ok(tx.note(&entry)?))?)
+    let subject = memory::subject(input.context, input.name, options);
+    let mut record = watch.record(&subject, options.no_cache);
+    Ok(store.write(|tx| {
+        tx.note(&entry)?;
+        if let Some(record) = &mut record {
+            let before = tx.builds(&subject, 1)?;
+            memory::explain(record, before.first());
+            tx.remember_build(record)?;
+        }
+        Ok(())
+    })?)
 }
 
 fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {
-    let step = graph.stages[graph.target]
-        .as_ref()
+    let step = graph
+        .targets
+        .first()
+        .and_then(|target| graph.stages[*target].as_ref())
         .and_then(|stage| stage.steps.first());
     let why = "nothing was built: FROM scratch needs an instruction after it".to_owned();
     Error::Step {
         name: name.to_owned(),
-        line: step.map_or(0, |step| step.info.line),
+        line: step.map_or(1, |step| step.info.line),
+        column: step.map_or(1, |step| step.info.column),
         instruction: step.map_or_else(String::new, |step| step.info.text.clone()),
         source: Box::new(StepError::Invalid(why)),
     }

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::chmod::Chmod;
 use super::config::StageConfig;
 use super::event::StepInfo;
-use crate::executor::Network;
+use super::remote::Remote;
+use crate::dockerfile::{MountOwner, Sharing};
+use crate::executor::{Network, Security};
 use crate::oci::Platform;
 use crate::store::{self, Image};
 
@@ -39,6 +42,36 @@ pub enum Origin {
     Stage(usize),
     /// An image of the store.
     Image(Box<Image>),
+    /// A named context, by its place among the options'.
+    Named(usize),
+}
+
+impl Operation {
+    /// Shows the index of every stage that it takes files from.
+    fn each_stage(&mut self, show: &mut dyn FnMut(&mut usize)) {
+        let mut of = |files: &mut FilesOperation| {
+            if let Origin::Stage(index) = &mut files.origin {
+                show(index);
+            }
+        };
+        match self {
+            Operation::Files(files) => of(files),
+            Operation::Run(run) => {
+                for mount in &mut run.mounts {
+                    match mount {
+                        MountOperation::Bind { files, .. } => of(files),
+                        MountOperation::Cache(cache) => {
+                            if let Some(files) = &mut cache.from {
+                                of(files);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Operation::From | Operation::Metadata => {}
+        }
+    }
 }
 
 /// What one step does.
@@ -55,7 +88,7 @@ pub enum Operation {
 }
 
 /// A process to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RunOperation {
     /// The program and its arguments.
     pub arguments: Vec<String>,
@@ -69,6 +102,80 @@ pub struct RunOperation {
     pub network: Network,
     /// A script to mount at a path for the step: (path, content).
     pub script: Option<(String, String)>,
+    /// How far it is trusted.
+    pub security: Security,
+    /// What is mounted for it, in the order of the file.
+    pub mounts: Vec<MountOperation>,
+}
+
+/// One `RUN --mount`. Targets are absolute.
+#[derive(Debug, Clone)]
+pub enum MountOperation {
+    /// Files of the context, a stage or an image.
+    Bind {
+        /// Where.
+        target: String,
+        /// Which: one path, that is neither unpacked nor copied.
+        files: Box<FilesOperation>,
+        /// Refuse writes; else they go to where nobody looks.
+        read_only: bool,
+    },
+    /// A directory that survives the build.
+    Cache(CacheOperation),
+    /// Memory.
+    Tmpfs {
+        /// Where.
+        target: String,
+        /// Bytes; none: half of the memory.
+        size: Option<u64>,
+        /// Refuse writes.
+        read_only: bool,
+    },
+    /// A secret.
+    Secret {
+        /// Which.
+        id: String,
+        /// The file it is to be, if any.
+        target: Option<String>,
+        /// The variable it is to be, if any.
+        variable: Option<String>,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Of the file.
+        owner: (u32, u32),
+        /// Of the file.
+        mode: u32,
+    },
+    /// The socket of an SSH agent.
+    Ssh {
+        /// Which.
+        id: String,
+        /// Where.
+        target: String,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Of the socket.
+        owner: (u32, u32),
+        /// Of the socket.
+        mode: u32,
+    },
+}
+
+/// A `RUN --mount=type=cache`.
+#[derive(Debug, Clone)]
+pub struct CacheOperation {
+    /// Where.
+    pub target: String,
+    /// `id=`, or the target as written.
+    pub id: String,
+    /// Who may have it at the same time.
+    pub sharing: Sharing,
+    /// What a new one begins with.
+    pub from: Option<Box<FilesOperation>>,
+    /// Owner, group and mode of a new one.
+    pub owner: MountOwner,
+    /// Refuse writes.
+    pub read_only: bool,
 }
 
 /// Files to put into the image.
@@ -83,12 +190,14 @@ pub struct FilesOperation {
     /// `--chown`.
     pub owner: Option<String>,
     /// `--chmod`.
-    pub mode: Option<u32>,
+    pub mode: Option<Chmod>,
     /// `--link`: the destination is not looked up in the image.
     pub link: bool,
     /// `--exclude`.
     pub exclude: Vec<String>,
-    /// Whether local archives are unpacked: ADD.
+    /// `--parents`: sources keep the directories that lead to them.
+    pub parents: bool,
+    /// Whether archives are unpacked.
     pub unpack: bool,
     /// WORKDIR: nothing is copied, the directory is made.
     pub directory_only: bool,
@@ -106,6 +215,8 @@ pub enum FileSource {
         /// Its content.
         content: String,
     },
+    /// A URL, or a repository: ADD.
+    Remote(Remote),
 }
 
 /// One step: an instruction with every word final.
@@ -137,6 +248,35 @@ pub struct StagePlan {
     pub steps: Vec<Step>,
     /// The platform it is for.
     pub platform: Platform,
+    /// Take nothing from the cache.
+    pub no_cache: bool,
+}
+
+impl StagePlan {
+    /// Shows the index of every stage that this one stands on or takes files from.
+    pub fn each_stage(&mut self, show: &mut dyn FnMut(&mut usize)) {
+        if let Base::Stage(index) = &mut self.base {
+            show(index);
+        }
+        for step in &mut self.steps {
+            step.operation.each_stage(show);
+        }
+    }
+
+    /// The platform whose programs its steps run: that of its base, which may be another than was
+    /// asked for where nobody asked.
+    pub fn runs_on(&self) -> Platform {
+        match &self.base {
+            Base::Image(image) => image.config.platform(),
+            Base::Scratch | Base::Stage(_) => self.platform.clone(),
+        }
+    }
+
+    /// The first of its steps that runs a process.
+    pub fn runs(&self) -> Option<&Step> {
+        let mut steps = self.steps.iter();
+        steps.find(|step| matches!(step.operation, Operation::Run(_)))
+    }
 }
 
 /// All that the target needs.
@@ -144,8 +284,8 @@ pub struct StagePlan {
 pub struct BuildGraph {
     /// By index of the stage in the file; `None`: the target does not need it.
     pub stages: Vec<Option<StagePlan>>,
-    /// The stage that is built.
-    pub target: usize,
+    /// The stages that are built, one for each platform.
+    pub targets: Vec<usize>,
     /// What is accepted and should be known.
     pub warnings: Vec<String>,
 }

@@ -3,8 +3,35 @@
 use super::options::Options;
 use crate::oci::Platform;
 
-/// The ARGs that every build has, by BuildKit's names.
-pub fn platform_argument(name: &str, options: &Options, target: &Platform) -> Option<String> {
+/// The names of the ARGs that every build has.
+pub const PLATFORM_ARGUMENTS: [&str; 11] = [
+    "BUILDARCH",
+    "BUILDOS",
+    "BUILDOSVERSION",
+    "BUILDPLATFORM",
+    "BUILDVARIANT",
+    "TARGETARCH",
+    "TARGETOS",
+    "TARGETOSVERSION",
+    "TARGETPLATFORM",
+    "TARGETSTAGE",
+    "TARGETVARIANT",
+];
+
+/// The ARGs that every build has, by BuildKit's names. A `--build-arg` goes before them.
+/// `last_stage` is the name of the file's last stage.
+pub fn platform_argument(
+    name: &str,
+    options: &Options,
+    target: &Platform,
+    last_stage: Option<&str>,
+) -> Option<String> {
+    if let (Some(given), true) = (
+        options.build_args.get(name),
+        PLATFORM_ARGUMENTS.contains(&name),
+    ) {
+        return Some(given.clone());
+    }
     let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
     let build = &options.build_platform;
     Some(match name {
@@ -16,10 +43,11 @@ pub fn platform_argument(name: &str, options: &Options, target: &Platform) -> Op
         "BUILDOS" => build.os.clone(),
         "BUILDARCH" => build.architecture.clone(),
         "BUILDVARIANT" => variant(build),
-        "TARGETSTAGE" => options
-            .target
-            .clone()
-            .unwrap_or_else(|| "default".to_owned()),
+        "TARGETOSVERSION" | "BUILDOSVERSION" => String::new(),
+        "TARGETSTAGE" => {
+            let target = options.target.as_deref().or(last_stage);
+            target.unwrap_or("default").to_owned()
+        }
         _ => return None,
     })
 }
@@ -62,6 +90,8 @@ pub fn parse_platform(text: &str) -> Result<Platform, String> {
     };
     let variant = match (architecture, variant) {
         ("arm64", Some("v8")) => None,
+        // What arm alone means to containerd.
+        ("arm", None) => Some("v7".to_owned()),
         (_, variant) => variant.map(str::to_owned),
     };
     Ok(Platform {

@@ -9,6 +9,7 @@
 //! making them writes nothing into the layer.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -18,8 +19,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 
 use super::error::StepError;
 use super::event::{Event, StepNumber};
+use super::mounts::{self, Mounted};
 use super::options::Options;
-use super::plan::RunOperation;
+use super::plan::{MountOperation, RunOperation};
 use super::users::Accounts;
 use crate::executor::{self, Exit, Mount, Source, Stream, stubs};
 use crate::fsutil::{self, IoContext};
@@ -45,6 +47,7 @@ pub struct Surroundings<'a> {
 pub fn run(
     around: &Surroundings,
     operation: &RunOperation,
+    mounted: &Mounted,
     lowers: &[Lower],
     container: &Container,
     step: StepNumber,
@@ -58,18 +61,33 @@ pub fn run(
     environment
         .entry("HOME".to_owned())
         .or_insert_with(|| accounts.home(user.uid).to_owned());
-    let mut process = executor::Step::new(root, operation.arguments.iter());
-    process.env = environment
+    let mut prepared = mounts::prepare(around, &operation.mounts, mounted, container)?;
+    if let Some(socket) = first_socket(operation) {
+        environment
+            .entry("SSH_AUTH_SOCK".to_owned())
+            .or_insert_with(|| socket.to_owned());
+    }
+    let mut environment: BTreeMap<OsString, OsString> = environment
         .into_iter()
         .map(|(k, v)| (k.into(), v.into()))
         .collect();
+    let secrets = prepared.environment.iter().cloned();
+    environment.extend(secrets.map(|(name, value)| (name.into(), value)));
+    let mut process = executor::Step::new(root, operation.arguments.iter());
+    process.env = environment.into_iter().collect();
     process.cwd = PathBuf::from(&operation.directory);
     process.user = user;
     process.hostname = container.id.clone();
     process.network = operation.network;
     process.shm_size = around.options.shm_size;
     process.ulimits = around.options.ulimits.clone();
-    process.mounts = mounts(around.options, operation, container);
+    process.security = operation.security;
+    process.mounts = usual_mounts(around.options, operation, container);
+    process.mounts.append(&mut prepared.mounts);
+    // What is mounted inside of another mount comes after it, whatever the order in the file.
+    process
+        .mounts
+        .sort_by_key(|mount| mount.target.components().count());
     let mut lines = Lines::new(step, tell);
     let outcome = around
         .executor
@@ -77,6 +95,7 @@ pub fn run(
             lines.take(stream, bytes)
         });
     lines.flush();
+    prepared.finish()?;
     let exit = outcome?.exit;
     if let Some(top) = lowers.last() {
         // A layer says nothing of the root directory itself, as docker's do not: a later step must
@@ -84,6 +103,14 @@ pub fn run(
         copy_attributes(&top.path, &container.upper())?;
     }
     Ok(exit)
+}
+
+/// Where the first socket of an SSH agent is.
+fn first_socket(operation: &RunOperation) -> Option<&str> {
+    operation.mounts.iter().find_map(|mount| match mount {
+        MountOperation::Ssh { target, .. } => Some(target.as_str()),
+        _ => None,
+    })
 }
 
 /// The merged root, with the container's upper directory on top.
@@ -110,7 +137,7 @@ fn root(
 }
 
 /// The root directory of an overlay is the topmost one's: a new upper must look as what is below.
-fn copy_attributes(from: &Path, to: &Path) -> Result<(), fsutil::Error> {
+pub(super) fn copy_attributes(from: &Path, to: &Path) -> Result<(), fsutil::Error> {
     let metadata = fs::metadata(from).at("stat", from)?;
     std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid())).at("chown", to)?;
     fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))
@@ -146,7 +173,7 @@ fn working_directory(root: std::os::fd::BorrowedFd, path: &str) -> Result<(), St
     Ok(())
 }
 
-fn mounts(options: &Options, operation: &RunOperation, container: &Container) -> Vec<Mount> {
+fn usual_mounts(options: &Options, operation: &RunOperation, container: &Container) -> Vec<Mount> {
     let file = |target: &str, bytes: Vec<u8>, mode| {
         Mount::new(
             target,

@@ -12,27 +12,47 @@
 //! still being committed it isn't, and need not be: that image is new, so nothing can have been
 //! built on it.
 
+mod mounted;
+mod reuse;
+mod turn;
+mod wait;
+
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::commit::{Committer, Job, Work, reply};
+use hashbrown::HashSet;
+
+use super::cache::Imports;
+use super::cache::export::Used;
+use super::commit::{Committed, Committer, Job, Work, reply};
 use super::context::Context;
 use super::copy::{self, Selection};
 use super::error::{Error, StepError};
 use super::event::{Event, Failure, Sink};
-use super::key::{cache_key, selection_key};
+use super::key::selection_key;
+use super::lower::is_proxy;
+use super::mounts::Mounted;
+use super::named::NamedTrees;
 use super::plan::{
-    Base, BuildGraph, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
+    Base, BuildGraph, FileSource, FilesOperation, Operation, Origin, RunOperation, StagePlan, Step,
 };
+use super::remote::{Fetcher, Known};
 use super::run::{self, Surroundings};
 use super::tree::Tree;
-use crate::executor::Exit;
+use crate::executor::{Exit, Network};
 use crate::oci::Digest;
-use crate::store::{Container, Image, Lower};
+use crate::store::containers::Left;
+use crate::store::{Container, Image, Lower, StepLock};
+
+use mounted::Inputs;
+use reuse::Candidate;
+use turn::Turn;
+use wait::Slots;
 
 /// What a finished stage gives to others. `None`: a stage of `FROM scratch` alone.
-type StageResult = Option<Image>;
+pub type StageResult = Option<Image>;
 
 /// A stage as others see it.
 #[derive(Debug, Clone)]
@@ -47,41 +67,42 @@ pub struct Solver<'a> {
     around: Surroundings<'a>,
     graph: &'a BuildGraph,
     context: &'a Context,
+    named: &'a NamedTrees<'a>,
+    fetcher: Fetcher<'a>,
     sink: &'a dyn Sink,
     name: &'a str,
+    imports: &'a Imports,
     progress: Mutex<Vec<Progress>>,
+    used: Mutex<StagesUsed>,
+    /// The keys of the steps that this build has done itself.
+    made: Mutex<HashSet<Digest>>,
     changed: Condvar,
     slots: Slots,
     failure: Mutex<Option<Error>>,
 }
 
-/// At most so many processes at the same time.
-struct Slots {
-    free: Mutex<usize>,
-    freed: Condvar,
+/// What the stages have used of the cache, or put into it: by stage, and all together.
+#[derive(Default)]
+struct StagesUsed {
+    steps: BTreeMap<usize, Vec<(Digest, Digest)>>,
+    selections: BTreeMap<Digest, Digest>,
 }
 
-struct Slot<'a>(&'a Slots);
-
-impl Slots {
-    fn take(&self) -> Slot<'_> {
-        let mut free = lock(&self.free);
-        while *free == 0 {
-            free = self
-                .freed
-                .wait(free)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Slot(self)
-    }
+/// What a build came to.
+#[derive(Debug)]
+pub struct Solved {
+    /// The image of each target; `None`: it is `FROM scratch` and nothing else.
+    pub images: Vec<StageResult>,
+    /// What a cache of it needs.
+    pub used: Used,
 }
 
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
-        self.0.freed.notify_one();
-    }
+/// Why a stage has no result.
+enum Stop {
+    /// It failed, and that was told.
+    Failed,
+    /// It stands on an image of a cache that cannot be had: it is to be done again.
+    Stale,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,17 +117,21 @@ impl<'a> Solver<'a> {
         context: &'a Context,
         sink: &'a dyn Sink,
         name: &'a str,
+        imports: &'a Imports,
+        named: &'a NamedTrees<'a>,
     ) -> Solver<'a> {
-        let slots = Slots {
-            free: Mutex::new(around.options.jobs.max(1)),
-            freed: Condvar::new(),
-        };
+        let slots = Slots::new(around.options.jobs);
         Solver {
+            named,
+            fetcher: Fetcher::new(around.lease, &around.options.remote, around.cancel),
             around,
             graph,
             context,
             sink,
             name,
+            imports,
+            used: Mutex::default(),
+            made: Mutex::default(),
             progress: Mutex::new(
                 graph
                     .stages
@@ -123,8 +148,8 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// Does all that the target needs. `None`: the target is `FROM scratch` and nothing else.
-    pub fn solve(self) -> Result<Option<Image>, Error> {
+    /// Does all that the target needs.
+    pub fn solve(self) -> Result<Solved, Error> {
         std::thread::scope(|scope| {
             for (index, stage) in self.graph.stages.iter().enumerate() {
                 if let Some(stage) = stage {
@@ -138,10 +163,23 @@ impl<'a> Solver<'a> {
         if let Some(error) = lock(&self.failure).take() {
             return Err(error);
         }
-        match &lock(&self.progress)[self.graph.target] {
-            Progress::Done(image) => Ok((**image).clone()),
-            Progress::Running | Progress::Failed => Err(Error::Interrupted),
+        let targets = self.graph.targets.iter();
+        let images: Result<Vec<_>, _> = targets.map(|target| self.result(*target)).collect();
+        if let Some(error) = lock(&self.failure).take() {
+            return Err(error);
         }
+        let images = images?;
+        let used = self
+            .used
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(Solved {
+            images,
+            used: Used {
+                steps: used.steps.into_values().flatten().collect(),
+                selections: used.selections,
+            },
+        })
     }
 
     fn stage_thread(&self, index: usize, stage: &StagePlan) {
@@ -150,7 +188,7 @@ impl<'a> Solver<'a> {
             solver: self,
             index,
         };
-        let progress = match self.stage(stage) {
+        let progress = match self.stage(index, stage) {
             Ok(image) => Progress::Done(Box::new(image)),
             Err(()) => Progress::Failed,
         };
@@ -163,25 +201,13 @@ impl<'a> Solver<'a> {
         self.changed.notify_all();
     }
 
-    /// The image of another stage, once it is done.
-    fn wait_for(&self, index: usize) -> Result<StageResult, StepError> {
-        let mut progress = lock(&self.progress);
-        loop {
-            match &progress[index] {
-                Progress::Done(image) => return Ok((**image).clone()),
-                Progress::Failed => return Err(StepError::Needed),
-                Progress::Running if self.around.cancel.is_cancelled() => {
-                    return Err(StepError::Interrupted);
-                }
-                Progress::Running => {}
-            }
-            // A cancellation comes from a signal handler, which can wake nobody.
-            progress = self
-                .changed
-                .wait_timeout(progress, std::time::Duration::from_millis(100))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+    /// Whether somebody asked for the end. A step that failed stops what runs too, but not the
+    /// commits of those that are done: they stay in the cache.
+    fn is_interrupted(&self) -> bool {
+        self.around.cancel.is_cancelled()
+            && lock(&self.failure)
+                .as_ref()
+                .is_none_or(Error::is_interrupted)
     }
 
     fn tell(&self, event: Event) {
@@ -215,6 +241,7 @@ impl<'a> Solver<'a> {
         *first = Some(Error::Step {
             name: self.name.to_owned(),
             line: step.info.line,
+            column: step.info.column,
             instruction: step.info.text.clone(),
             source: Box::new(error),
         });
@@ -226,7 +253,17 @@ impl<'a> Solver<'a> {
         self.around.cancel.cancel();
     }
 
-    fn stage(&self, stage: &StagePlan) -> Result<StageResult, ()> {
+    fn stage(&self, index: usize, stage: &StagePlan) -> Result<StageResult, ()> {
+        loop {
+            match self.attempt(index, stage) {
+                Ok(image) => return Ok(image),
+                Err(Stop::Failed) => return Err(()),
+                Err(Stop::Stale) => {}
+            }
+        }
+    }
+
+    fn attempt(&self, index: usize, stage: &StagePlan) -> Result<StageResult, Stop> {
         let Some(first) = stage.steps.first() else {
             return Ok(None);
         };
@@ -235,7 +272,10 @@ impl<'a> Solver<'a> {
             Base::Image(image) => Ok(Some((**image).clone())),
             Base::Stage(index) => self.wait_for(*index),
         };
-        let base = base.map_err(|error| self.fail(first, error))?;
+        let base = base.map_err(|error| {
+            self.fail(first, error);
+            Stop::Failed
+        })?;
         self.tell(Event::StepStarted {
             step: first.info.number,
         });
@@ -244,13 +284,19 @@ impl<'a> Solver<'a> {
             image: base.as_ref().map(Image::id),
         });
         let tell = |event| self.tell(event);
+        let made = |key| {
+            lock(&self.made).insert(key);
+        };
+        let stopped = || self.is_interrupted();
         let (sender, jobs) = channel();
         let committer = Committer {
             lease: self.around.lease,
             options: self.around.options,
             parent: base.clone(),
             platform: stage.platform.clone(),
+            stopped: &stopped,
             tell: &tell,
+            made: &made,
         };
         std::thread::scope(|scope| {
             // Not started unless a step has to be done: a cached stage needs no second thread.
@@ -272,11 +318,16 @@ impl<'a> Solver<'a> {
                 start: &mut start,
                 remove: &mut remove,
                 jobs: Some(sender),
-                image: base,
+                turn: turn::first(stage, base.as_ref()),
+                candidates: vec![Candidate::base(base)],
                 pending: Vec::new(),
                 lowers: None,
             };
             let result = thread.steps();
+            if result.is_ok() {
+                let trail = thread.candidates[0].trail.clone();
+                lock(&self.used).steps.insert(index, trail);
+            }
             // Ends the committer, which the scope waits for.
             thread.jobs = None;
             result
@@ -303,21 +354,24 @@ struct StageThread<'s, 'a, 'g> {
     start: &'s mut dyn FnMut(),
     remove: &'s mut dyn FnMut(Container),
     jobs: Option<Sender<Job<'g>>>,
-    /// The image of the last step whose commit is known.
-    image: Option<Image>,
+    /// What the last step whose commit is known gave: the first is what the next step stands on,
+    /// the others are what caches have for the same steps. Never empty.
+    candidates: Vec<Candidate>,
+    /// What stands for the state after the last step in the names of step locks.
+    turn: Digest,
     /// The commits that nobody has waited for yet, in order.
-    pending: Vec<(&'g Step, Receiver<Result<Image, StepError>>)>,
+    pending: Vec<(&'g Step, Receiver<Committed>)>,
     /// The directories of the state after the last step; `None`: those of `image`.
     lowers: Option<Vec<Lower>>,
 }
 
-impl<'g> StageThread<'_, '_, 'g> {
-    fn steps(&mut self) -> Result<StageResult, ()> {
+impl<'a, 'g> StageThread<'_, 'a, 'g> {
+    fn steps(&mut self) -> Result<StageResult, Stop> {
         let stage = self.stage;
         for step in stage.steps.iter().skip(1) {
             if self.solver.around.cancel.is_cancelled() {
                 self.solver.fail(step, StepError::Interrupted);
-                return Err(());
+                return Err(Stop::Failed);
             }
             self.solver.tell(Event::StepStarted {
                 step: step.info.number,
@@ -325,22 +379,33 @@ impl<'g> StageThread<'_, '_, 'g> {
             if let Err(error) = self.step(step) {
                 // What an earlier commit met is the cause, and is told instead.
                 self.settle()?;
+                if matches!(error, StepError::Stale) {
+                    return Err(Stop::Stale);
+                }
                 self.solver.fail(step, error);
-                return Err(());
+                return Err(Stop::Failed);
             }
         }
         self.settle()?;
-        Ok(self.image.clone())
+        Ok(self.image().cloned())
+    }
+
+    /// The image of the last step whose commit is known.
+    fn image(&self) -> Option<&Image> {
+        self.candidates[0].image.as_ref()
     }
 
     /// Waits for the commits. A failure is told of its own step, not of the one that waits.
-    fn settle(&mut self) -> Result<(), ()> {
+    fn settle(&mut self) -> Result<(), Stop> {
         for (step, done) in std::mem::take(&mut self.pending) {
             match done.recv().unwrap_or(Err(StepError::Interrupted)) {
-                Ok(image) => self.image = Some(image),
+                Ok((key, image)) => {
+                    let made = self.candidates[0].then(key, image);
+                    self.candidates = vec![made];
+                }
                 Err(error) => {
                     self.solver.fail(step, error);
-                    return Err(());
+                    return Err(Stop::Failed);
                 }
             }
         }
@@ -351,55 +416,25 @@ impl<'g> StageThread<'_, '_, 'g> {
         match &step.operation {
             Operation::From => Ok(()),
             Operation::Metadata => {
+                self.pass(step, None);
                 if self.cached(step, None, &[])? {
                     return Ok(());
                 }
-                self.submit(step, Work::Metadata, Vec::new())
+                match self.turn(step, None, &[])? {
+                    Turn::Ours(lock) => self.submit(step, Work::Metadata, Vec::new(), lock),
+                    Turn::Done => Ok(()),
+                }
             }
             Operation::Run(operation) => {
-                if self.cached(step, None, &[])? {
+                let (mounted, inputs) = self.mounted(operation)?;
+                self.pass(step, inputs.content.as_ref());
+                if self.cached(step, inputs.content.as_ref(), &inputs.stages)? {
                     return Ok(());
                 }
-                self.run(step, operation)
+                self.run(step, operation, mounted, inputs)
             }
             Operation::Files(operation) => self.files(step, operation),
         }
-    }
-
-    /// Takes a step from the cache, if its parent is known and the cache has it.
-    fn cached(
-        &mut self,
-        step: &Step,
-        content: Option<&Digest>,
-        stages: &[Digest],
-    ) -> Result<bool, StepError> {
-        let around = &self.solver.around;
-        if around.options.no_cache || !self.pending.is_empty() {
-            return Ok(false);
-        }
-        let key = cache_key(
-            self.image.as_ref(),
-            &self.stage.platform,
-            around.options.timestamp,
-            &step.identity,
-            content,
-        );
-        let Some(image) = around.lease.cached(&key)? else {
-            return Ok(false);
-        };
-        if !stages.is_empty() {
-            around.lease.link_stages(&image.digest, stages)?;
-        }
-        self.solver.tell(Event::StepCached {
-            step: step.info.number,
-        });
-        self.solver.tell(Event::StepFinished {
-            step: step.info.number,
-            image: Some(image.id()),
-        });
-        self.image = Some(image);
-        self.lowers = None;
-        Ok(true)
     }
 
     fn submit(
@@ -407,10 +442,12 @@ impl<'g> StageThread<'_, '_, 'g> {
         step: &'g Step,
         work: Work<'g>,
         stages: Vec<Digest>,
+        lock: StepLock,
     ) -> Result<(), StepError> {
+        self.stand()?;
         (self.start)();
         // Behind a commit that is still going on, the parent is what that one gives.
-        let parent = self.pending.is_empty().then(|| self.image.clone());
+        let parent = self.pending.is_empty().then(|| self.image().cloned());
         let (sender, done) = reply();
         let job = Job {
             step,
@@ -418,6 +455,7 @@ impl<'g> StageThread<'_, '_, 'g> {
             parent,
             stages,
             done: sender,
+            lock: Some(lock),
         };
         let sent = self
             .jobs
@@ -435,8 +473,9 @@ impl<'g> StageThread<'_, '_, 'g> {
         if let Some(lowers) = &self.lowers {
             return Ok(lowers.clone());
         }
-        self.settle().map_err(|()| StepError::Needed)?;
-        let lowers = match &self.image {
+        self.settle().map_err(|_| StepError::Needed)?;
+        self.stand()?;
+        let lowers = match self.image() {
             Some(image) => self.solver.around.lease.snapshots(image)?,
             None => Vec::new(),
         };
@@ -444,10 +483,23 @@ impl<'g> StageThread<'_, '_, 'g> {
         Ok(lowers)
     }
 
-    fn run(&mut self, step: &'g Step, operation: &RunOperation) -> Result<(), StepError> {
+    fn run(
+        &mut self,
+        step: &'g Step,
+        operation: &RunOperation,
+        mut mounted: Mounted<'a>,
+        inputs: Inputs,
+    ) -> Result<(), StepError> {
+        let turn = self.turn(step, inputs.content.as_ref(), &inputs.stages)?;
+        let Turn::Ours(lock) = turn else {
+            return Ok(());
+        };
+        self.stand_on_mounts(&mounted)?;
         let lowers = self.lowers()?;
+        // Before the slot: who has one runs, and waits for nobody.
+        self.take_caches(operation, &mut mounted)?;
         let around = &self.solver.around;
-        let parent = self.image.as_ref().map(|image| image.digest);
+        let parent = self.image().map(|image| image.digest);
         let slot = self.solver.slots.take();
         if around.cancel.is_cancelled() {
             return Err(StepError::Interrupted);
@@ -462,17 +514,16 @@ impl<'g> StageThread<'_, '_, 'g> {
             container: id.clone(),
         });
         let tell = |event| self.solver.tell(event);
-        let exit = run::run(around, operation, &lowers, &container, number, &tell);
-        drop(slot);
+        let exit = run::run(
+            around, operation, &mounted, &lowers, &container, number, &tell,
+        );
+        drop((slot, mounted));
         match exit {
             Ok(exit) if exit.success() => {}
             Ok(exit) => {
                 let keep = around.options.keep_failed && exit != Exit::Cancelled;
                 if keep {
-                    around
-                        .lease
-                        .store()
-                        .keep_container(&container, exit.code())?;
+                    self.keep(step, operation, &container, exit)?;
                 } else {
                     around.lease.remove_container(container)?;
                     self.solver.tell(Event::ContainerRemoved {
@@ -501,9 +552,47 @@ impl<'g> StageThread<'_, '_, 'g> {
             chain: None,
             path: path.clone(),
         });
-        self.submit(step, Work::Upper { path, lowers }, Vec::new())?;
+        let content = inputs.content;
+        let work = Work::Upper {
+            path,
+            lowers,
+            content,
+        };
+        self.submit(step, work, inputs.stages, lock)?;
         self.lowers = Some(above);
         Ok(())
+    }
+
+    /// Keeps the container of a failed step. Its image is the one that it ran on: by now its layers
+    /// have to be written.
+    fn keep(
+        &mut self,
+        step: &Step,
+        operation: &RunOperation,
+        container: &Container,
+        exit: Exit,
+    ) -> Result<(), StepError> {
+        self.settle().map_err(|_| StepError::Needed)?;
+        let lease = self.solver.around.lease;
+        let rows = lease.store().catalog().read(|tx| tx.leases());
+        let rows = rows.map_err(crate::store::Error::from)?;
+        let row = rows.into_iter().find(|row| row.id == lease.id());
+        let environment = operation.environment.iter();
+        let left = Left {
+            build: row.map_or_else(String::new, |row| row.detail),
+            dockerfile: self.solver.name.to_owned(),
+            line: step.info.line,
+            environment: environment
+                .filter(|(name, _)| !is_proxy(name))
+                .cloned()
+                .collect(),
+            user: operation.user.clone(),
+            directory: operation.directory.clone(),
+            offline: operation.network == Network::None,
+            shell: step.config.shell(),
+        };
+        let image = self.image().map(|image| &image.digest);
+        Ok(lease.keep_container(container, image, exit.code(), &left)?)
     }
 
     fn files(&mut self, step: &'g Step, operation: &'g FilesOperation) -> Result<(), StepError> {
@@ -512,20 +601,48 @@ impl<'g> StageThread<'_, '_, 'g> {
         if let Some(content) = self.known_content(step, source.as_ref())?
             && self.cached(step, Some(&content), &stages)?
         {
+            self.pass(step, Some(&content));
             return Ok(());
         }
+        let source = self.whole_source(operation, source)?;
+        let stages: Vec<Digest> = source.iter().map(|image| image.digest).collect();
+        let known = self.elsewhere(operation)?;
+        let remote = !known.is_empty();
         let tree = self.tree(operation, source.as_ref())?;
-        let selection = copy::select(operation, tree.as_ref())?;
-        let content = selection.digest(around.lease.store())?;
+        let mut selection = copy::select(operation, tree.as_ref(), known)?;
+        let mut content = selection.digest(around.lease.store())?;
         if let Some(image) = &source {
-            around
-                .lease
-                .remember_selection(&selection_key(image, &step.identity), &content)?;
+            let key = selection_key(image, &step.identity);
+            around.lease.remember_selection(&key, &content)?;
+            lock(&self.solver.used).selections.insert(key, content);
         }
         if self.cached(step, Some(&content), &stages)? {
+            self.pass(step, Some(&content));
             return Ok(());
         }
-        self.copy(step, operation, selection, content, stages)
+        if remote {
+            selection.complete(&self.solver.fetcher)?;
+            content = selection.digest(self.solver.around.lease.store())?;
+        }
+        self.pass(step, Some(&content));
+        let Turn::Ours(lock) = self.turn(step, Some(&content), &stages)? else {
+            return Ok(());
+        };
+        self.copy(step, operation, selection, content, (stages, lock))
+    }
+
+    /// What is known of the sources that are elsewhere. Where nothing can come from the cache, they
+    /// are fetched in any case.
+    fn elsewhere(&self, operation: &FilesOperation) -> Result<Vec<Known>, StepError> {
+        let fresh = self.stage.no_cache || !self.pending.is_empty();
+        operation
+            .sources
+            .iter()
+            .filter_map(|source| match source {
+                FileSource::Remote(remote) => Some(self.solver.fetcher.look(remote, fresh)),
+                FileSource::Path(_) | FileSource::Inline { .. } => None,
+            })
+            .collect()
     }
 
     fn copy(
@@ -534,7 +651,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         operation: &'g FilesOperation,
         selection: Selection,
         content: Digest,
-        stages: Vec<Digest>,
+        (stages, lock): (Vec<Digest>, StepLock),
     ) -> Result<(), StepError> {
         let lowers = self.lowers()?;
         let view = match lowers.is_empty() {
@@ -547,7 +664,7 @@ impl<'g> StageThread<'_, '_, 'g> {
             content,
             view,
         };
-        self.submit(step, work, stages)?;
+        self.submit(step, work, stages, lock)?;
         // The layer's directory is made from its blob when a step needs it.
         self.lowers = None;
         Ok(())
@@ -559,7 +676,7 @@ impl<'g> StageThread<'_, '_, 'g> {
         operation: &FilesOperation,
     ) -> Result<(Option<Image>, Vec<Digest>), StepError> {
         let image = match &operation.origin {
-            Origin::Context | Origin::Nothing => None,
+            Origin::Context | Origin::Nothing | Origin::Named(_) => None,
             Origin::Stage(index) => self.solver.wait_for(*index)?,
             Origin::Image(image) => Some((**image).clone()),
         };
@@ -576,18 +693,35 @@ impl<'g> StageThread<'_, '_, 'g> {
         let Some(image) = source else { return Ok(None) };
         let key = selection_key(image, &step.identity);
         let catalog = self.solver.around.lease.store().catalog();
-        Ok(catalog
+        let known = catalog
             .read(|tx| tx.selection(&key))
-            .map_err(crate::store::Error::from)?)
+            .map_err(crate::store::Error::from)?;
+        // A cache's word for it is taken of its own images, for this build, and not remembered.
+        let imports = self.solver.imports;
+        let offered = || match self.stage.no_cache {
+            false => imports.selection(image, &key),
+            true => None,
+        };
+        let known = known.or_else(offered);
+        if let Some(content) = known {
+            lock(&self.solver.used).selections.insert(key, content);
+        }
+        Ok(known)
     }
 
     fn tree(
         &self,
         operation: &FilesOperation,
         source: Option<&Image>,
-    ) -> Result<Option<Tree<'_>>, StepError> {
+    ) -> Result<Option<Tree<'a>>, StepError> {
         match (&operation.origin, source) {
             (Origin::Context, _) => Ok(Some(self.solver.context.tree()?)),
+            (Origin::Named(place), _) => {
+                match self.solver.named.context(*place, &self.solver.fetcher)? {
+                    Some(context) => Ok(Some(context.tree()?)),
+                    None => Ok(None),
+                }
+            }
             (_, Some(image)) => {
                 let lease = self.solver.around.lease;
                 let lowers = lease.snapshots(image)?;

@@ -39,6 +39,47 @@ pub struct Tree<'a> {
     pub keeps_owners: bool,
 }
 
+/// What `COPY --parents` takes: a pattern for whole paths, in which `**` is any number of
+/// directories; what it matches is taken with all below it.
+#[derive(Debug)]
+pub struct Include {
+    pattern: IgnorePatterns,
+    /// The path up to the first component with a wildcard.
+    literal: PathBuf,
+    wildcard: bool,
+}
+
+impl Include {
+    /// Reads a pattern.
+    pub fn new(pattern: &str) -> Result<Include, StepError> {
+        let cleaned = super::config::clean(&format!("/{pattern}"));
+        let path = cleaned.trim_start_matches('/');
+        let literal = path.split('/').take_while(|part| !glob::has_wildcard(part));
+        // The root, which an ignore pattern cannot mean, is everything.
+        let text = if path.is_empty() { "**" } else { path };
+        Ok(Include {
+            pattern: IgnorePatterns::new([text])
+                .map_err(|error| StepError::Invalid(error.to_string()))?,
+            literal: literal.collect(),
+            wildcard: glob::has_wildcard(path),
+        })
+    }
+
+    /// Whether it has a wildcard.
+    pub fn has_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    fn takes(&self, path: &str) -> bool {
+        self.pattern.ignores(path)
+    }
+
+    fn may_take_below(&self, directory: &str) -> bool {
+        let directory = Path::new(directory);
+        self.literal.starts_with(directory) || directory.starts_with(&self.literal)
+    }
+}
+
 /// A source that a pattern matched.
 #[derive(Debug)]
 pub struct Matched {
@@ -71,23 +112,31 @@ impl Tree<'_> {
         } else {
             self.open(path)?.into_iter().collect()
         };
-        // A pattern may match nothing: `COPY lock* ./` copies a file that need not be there.
+        // A wildcard without a match copies nothing, as in BuildKit.
         if found.is_empty() && !glob::has_wildcard(pattern) {
-            return Err(StepError::NoSource {
-                source_path: pattern.to_owned(),
-                tree: self.label.clone(),
-                hint: self.why_not(path),
-            });
+            return Err(self.missing(pattern));
         }
         Ok(found)
     }
 
-    fn why_not(&self, path: &str) -> Option<String> {
+    /// The error of a source that is not there.
+    pub fn missing(&self, pattern: &str) -> StepError {
+        let cleaned = super::config::clean(pattern);
+        StepError::NoSource {
+            source_path: pattern.to_owned(),
+            tree: self.label.clone(),
+            hint: self.why_not(cleaned.trim_start_matches('/')),
+        }
+    }
+
+    /// What may explain that nothing is at `path`.
+    pub fn why_not(&self, path: &str) -> Option<String> {
         let ignored = self.ignore.is_some_and(|ignore| ignore.ignores(path));
         ignored.then(|| "a pattern of .dockerignore excludes it".to_owned())
     }
 
-    fn open(&self, path: &str) -> Result<Option<Matched>, StepError> {
+    /// What is at `path`, no pattern, if it is there and not ignored.
+    pub fn open(&self, path: &str) -> Result<Option<Matched>, StepError> {
         let name = if path.is_empty() { "." } else { path };
         let handle = match fsutil::open_in_root(&self.root, name, OFlags::PATH, Mode::empty()) {
             Ok(handle) => handle,
@@ -186,6 +235,28 @@ impl Tree<'_> {
         source: &Matched,
         exclude: &IgnorePatterns,
     ) -> Result<Vec<Found>, StepError> {
+        self.walk_some(source, exclude, None)
+    }
+
+    /// What `include` takes below a directory, and the directories that lead there; not the
+    /// directory itself.
+    pub fn walk_included(
+        &self,
+        source: &Matched,
+        exclude: &IgnorePatterns,
+        include: &Include,
+    ) -> Result<Vec<Found>, StepError> {
+        let mut found = self.walk_some(source, exclude, Some(include))?;
+        found.retain(|file| !file.relative.as_os_str().is_empty());
+        Ok(found)
+    }
+
+    fn walk_some(
+        &self,
+        source: &Matched,
+        exclude: &IgnorePatterns,
+        include: Option<&Include>,
+    ) -> Result<Vec<Found>, StepError> {
         let base = descriptor_path(&source.handle);
         if !source.metadata.is_dir() {
             let metadata = source.metadata.clone();
@@ -222,7 +293,12 @@ impl Tree<'_> {
                 walk.skip_current_dir();
                 continue;
             }
-            let (ignored, exceptions) = self.ignored(source, &file, exclude);
+            let (mut ignored, mut exceptions) = self.ignored(source, &file, exclude);
+            if let Some(include) = include {
+                let path = file.relative.to_string_lossy();
+                ignored |= !include.takes(&path);
+                exceptions &= include.may_take_below(&path);
+            }
             if ignored && is_dir && !exceptions {
                 walk.skip_current_dir();
             }
@@ -377,6 +453,24 @@ pub fn look_up(view: impl AsFd, path: impl AsRef<Path>) -> Result<Option<Metadat
     }
 }
 
+/// The directory at `path` inside the merged root `view`, if it is one and no link leads there.
+pub fn directory_at(
+    view: impl AsFd,
+    path: impl AsRef<Path>,
+) -> Result<Option<Metadata>, StepError> {
+    let path = path.as_ref();
+    let name = match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    match fsutil::open_beneath(view, name, flags, Mode::empty()) {
+        Ok(handle) => Ok(Some(fs::File::from(handle).metadata().at("stat", path)?)),
+        Err(error) if is_absent(&error.source) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,9 +511,9 @@ mod tests {
         assert_eq!(paths(&tree, "*.txt"), ["a.txt", "b.txt"]);
         assert_eq!(paths(&tree, "s*/*.c"), ["src/x.c"]);
         assert_eq!(paths(&tree, "/src/../a.txt"), ["a.txt"]);
-        assert!(paths(&tree, "*.none").is_empty());
+        assert_eq!(paths(&tree, "*.none"), [] as [&str; 0]);
         assert!(matches!(
-            tree.matches("a.none"),
+            tree.matches("none"),
             Err(StepError::NoSource { .. })
         ));
     }

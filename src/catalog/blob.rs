@@ -1,10 +1,9 @@
-//! Blobs and the edges between them.
+//! Blobs.
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Millis, Reader, SqlResult, Writer};
 use crate::oci::Digest;
-use crate::oci::document::Role;
 
 /// The number of a blob in the catalog: it only grows, and is never used twice.
 pub type BlobId = i64;
@@ -117,17 +116,6 @@ pub struct NewBlob<'a> {
     pub boot: &'a str,
 }
 
-/// One link between blobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Edge {
-    /// The document.
-    pub source: BlobId,
-    /// What it points at.
-    pub target: BlobId,
-    /// How.
-    pub role: Role,
-}
-
 const COLUMNS: &str = "id, digest, size, allocated, kind, present, ours, boot, damage, first_seen, last_used, condemned";
 
 fn blob_row(row: &Row) -> SqlResult<BlobRow> {
@@ -220,41 +208,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Every edge whose number is above `after`, sources in order of their edges' numbers.
-    pub fn each_edge_after(&self, after: i64, mut each: impl FnMut(Edge)) -> SqlResult<()> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT source, target, role FROM edge WHERE id > ?1 ORDER BY id")?;
-        let mut rows = statement.query([after])?;
-        while let Some(row) = rows.next()? {
-            let role = Role::from_number(row.get(2)?).unwrap_or(Role::Other);
-            each(Edge {
-                source: row.get(0)?,
-                target: row.get(1)?,
-                role,
-            });
-        }
-        Ok(())
-    }
-
-    /// Where a document points, in its own order.
-    pub fn edges_from(&self, source: BlobId) -> SqlResult<Vec<Edge>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT source, target, role FROM edge WHERE source = ?1 ORDER BY place, role",
-        )?;
-        statement
-            .query_map([source], |row| {
-                let role = Role::from_number(row.get(2)?).unwrap_or(Role::Other);
-                Ok(Edge {
-                    source: row.get(0)?,
-                    target: row.get(1)?,
-                    role,
-                })
-            })?
-            .collect()
-    }
-
-    /// The largest number used so far in `blob`, `edge`, `lease_pin` and `pin`: what is newer than
+    /// The largest number used so far in `blob`, `links`, `lease_pin` and `pin`: what is newer than
     /// a moment has larger ones.
     pub fn high_water(&self) -> SqlResult<HighWater> {
         let last = |table: &str| {
@@ -266,7 +220,7 @@ impl Reader<'_> {
         };
         Ok(HighWater {
             blob: last("blob")?,
-            edge: last("edge")?,
+            edge: last("links")?,
             lease_pin: last("lease_pin")?,
             pin: last("pin")?,
             snapshot: last("snapshot")?,
@@ -371,28 +325,6 @@ impl Writer<'_> {
             })
     }
 
-    /// Sets where a document points, in its own order, replacing what was known.
-    pub fn put_edges(&self, source: BlobId, targets: &[(BlobId, Role)]) -> SqlResult<()> {
-        let known: Vec<(BlobId, Role)> = self
-            .edges_from(source)?
-            .iter()
-            .map(|edge| (edge.target, edge.role))
-            .collect();
-        if known == targets {
-            return Ok(());
-        }
-        self.connection
-            .prepare_cached("DELETE FROM edge WHERE source = ?1")?
-            .execute([source])?;
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO edge (source, target, role, place) VALUES (?1, ?2, ?3, ?4)",
-        )?;
-        for (place, (target, role)) in targets.iter().enumerate() {
-            insert.execute(params![source, target, *role as i64, place as i64])?;
-        }
-        Ok(())
-    }
-
     /// Says what a blob is.
     pub fn set_kind(&self, id: BlobId, kind: BlobKind) -> SqlResult<()> {
         self.connection
@@ -447,8 +379,8 @@ impl Writer<'_> {
 
     /// Forgets what a document said: edges, image, links, cache records that lead to it.
     pub fn forget_document(&self, id: BlobId) -> SqlResult<()> {
+        self.forget_edges(id)?;
         for statement in [
-            "DELETE FROM edge WHERE source = ?1",
             "DELETE FROM image WHERE manifest = ?1",
             "DELETE FROM stage_link WHERE image = ?1",
             "DELETE FROM cache_record WHERE image = ?1",
@@ -554,28 +486,6 @@ mod tests {
                 );
                 let row = tx.blob(&digest)?.unwrap();
                 assert!(row.present && row.kind == BlobKind::Config);
-                Ok(())
-            })
-            .unwrap();
-    }
-
-    #[test]
-    fn edges_keep_their_order_and_are_not_rewritten_for_nothing() {
-        let (_dir, catalog) = temporary();
-        catalog
-            .write::<_, Error>(|tx| {
-                let targets = [
-                    (7, Role::Config),
-                    (9, Role::Layer),
-                    (8, Role::Layer),
-                    (9, Role::Layer),
-                ];
-                tx.put_edges(1, &targets)?;
-                let mark = tx.high_water()?.edge;
-                tx.put_edges(1, &targets)?;
-                assert_eq!(tx.high_water()?.edge, mark);
-                let order: Vec<i64> = tx.edges_from(1)?.iter().map(|e| e.target).collect();
-                assert_eq!(order, [7, 9, 8, 9]);
                 Ok(())
             })
             .unwrap();

@@ -11,7 +11,7 @@ use crate::oci::Digest;
 pub struct ContainerRow {
     /// Its ID, the name of its directory.
     pub id: String,
-    /// The lease of the build that runs it.
+    /// The lease of the build that runs it, or of the shell that looks into it.
     pub lease: String,
     /// The manifest of the image that it stands on.
     pub image: Option<BlobId>,
@@ -113,11 +113,20 @@ impl Writer<'_> {
             .map(drop)
     }
 
-    /// Says that the step in a container failed, and that it is kept.
-    pub fn set_container_status(&self, id: &str, status: i32) -> SqlResult<()> {
+    /// Says that the step in a container failed, and that it is kept; and what it stands on, which
+    /// may not have been known when it was made.
+    pub fn keep_container(&self, id: &str, status: i32, image: Option<BlobId>) -> SqlResult<()> {
         self.connection
-            .prepare_cached("UPDATE container SET status = ?2 WHERE id = ?1")?
-            .execute(params![id, status])
+            .prepare_cached("UPDATE container SET status = ?2, image = ?3 WHERE id = ?1")?
+            .execute(params![id, status, image])
+            .map(drop)
+    }
+
+    /// Says that a container that was kept is another lease's now.
+    pub fn lease_container(&self, lease: &str, id: &str) -> SqlResult<()> {
+        self.connection
+            .prepare_cached("UPDATE container SET lease = ?2 WHERE id = ?1")?
+            .execute(params![id, lease])
             .map(drop)
     }
 

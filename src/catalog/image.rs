@@ -1,10 +1,13 @@
 //! Images (manifests, with what lists show of them), their parents and stages, and layers.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::blob::{BlobId, digest_column};
+use super::blob::{BlobId, BlobRow, digest_column};
 use super::{Millis, Reader, SqlResult, Writer};
 use crate::oci::Digest;
+use crate::oci::document::Role;
 
 /// A row of `image`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,30 @@ pub struct LayerRow {
     pub created_by: Option<String>,
 }
 
+/// A name of `index.json`, with what a list shows of what it points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRow {
+    /// The tag.
+    pub name: String,
+    /// What it points at.
+    pub blob: BlobRow,
+    /// The image that this is; `None`: an index, or no image.
+    pub image: Option<NamedImage>,
+}
+
+/// An image, with the digests that its row has as numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedImage {
+    /// What is known of it.
+    pub row: ImageRow,
+    /// Its manifest's digest.
+    pub digest: Digest,
+    /// Its config's digest.
+    pub config: Digest,
+    /// Its parent's, where the catalog knows that.
+    pub parent: Option<Digest>,
+}
+
 const COLUMNS: &str =
     "manifest, config, parent, step, created, platform, size, labels, first_seen, last_used";
 
@@ -81,6 +108,69 @@ impl Reader<'_> {
             each(image_row(row)?);
         }
         Ok(())
+    }
+
+    /// Every name of `index.json` in its order, without reading what names do not point at: a list
+    /// of names takes as long as there are names.
+    pub fn named(&self) -> SqlResult<Vec<NamedRow>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT blob, name FROM index_entry WHERE name IS NOT NULL ORDER BY place",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut named = Vec::new();
+        while let Some(row) = rows.next()? {
+            let blob = self.blob_by_id(row.get(0)?)?;
+            let Some(blob) = blob else { continue };
+            named.push(NamedRow {
+                name: row.get(1)?,
+                image: self.named_image(blob.id)?,
+                blob,
+            });
+        }
+        Ok(named)
+    }
+
+    /// An image with its digests; `None`: the blob is no image.
+    pub fn named_image(&self, manifest: BlobId) -> SqlResult<Option<NamedImage>> {
+        let Some(row) = self.image(manifest)? else {
+            return Ok(None);
+        };
+        let digest = |id| -> SqlResult<_> { Ok(self.blob_by_id(id)?.map(|blob| blob.digest)) };
+        let (Some(own), Some(config)) = (digest(manifest)?, digest(row.config)?) else {
+            return Ok(None);
+        };
+        let parent = row.parent.map(digest).transpose()?.flatten();
+        Ok(Some(NamedImage {
+            row,
+            digest: own,
+            config,
+            parent,
+        }))
+    }
+
+    /// The images below an index, and below the indexes in it, by number.
+    pub fn members(&self, index: BlobId) -> SqlResult<Vec<NamedImage>> {
+        let mut seen = BTreeSet::from([index]);
+        let mut pending = vec![index];
+        while let Some(source) = pending.pop() {
+            for edge in self.edges_from(source)? {
+                if edge.role == Role::Child && seen.insert(edge.target) {
+                    pending.push(edge.target);
+                }
+            }
+        }
+        seen.into_iter()
+            .filter_map(|blob| self.named_image(blob).transpose())
+            .collect()
+    }
+
+    /// How many images there are, with a name or without. What is absent or condemned is none.
+    pub fn image_count(&self) -> SqlResult<usize> {
+        let count: i64 = self
+            .connection
+            .prepare_cached("SELECT count(*) FROM image")?
+            .query_row([], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or(0))
     }
 
     /// Every (image, stage image) pair, by manifest numbers.

@@ -8,6 +8,7 @@
 //! blob ──edge──▶ blob          image = a blob that is a manifest, with what lists show of it
 //! index_entry ──▶ blob         lease ──lease_pin──▶ blob, snapshot      pin ──▶ blob
 //! cache_record ──▶ image       snapshot: an unpacked layer             journal: what was done
+//!                              cache_mount: a directory of RUN --mount=type=cache
 //! ```
 //!
 //! **Locking.** WAL mode: readers never wait, writers wait for one another for the length of one
@@ -37,9 +38,13 @@ use crate::fsutil;
 pub mod blob;
 pub mod builds;
 pub mod cache;
+pub mod cache_mount;
+pub mod edge;
 pub mod image;
 pub mod journal;
 pub mod lease;
+pub mod memory;
+pub mod remote;
 pub mod schema;
 pub mod snapshot;
 pub mod sync;

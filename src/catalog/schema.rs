@@ -10,7 +10,7 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN];
+const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS, CACHE_MOUNTS, MEMORY, REMOTE_FILES];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -175,6 +175,71 @@ const BORN: &str = "
 INSERT INTO meta VALUES ('born', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
 ";
 
+/// The edges of a document in one row; see `edge.rs`.
+const LINKS: &str = "
+CREATE TABLE links (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    source  INTEGER NOT NULL UNIQUE,
+    targets BLOB NOT NULL
+) STRICT;
+INSERT INTO links (source, targets)
+    SELECT source, unhex(group_concat(printf('%010x%02x', target, role), ''))
+    FROM (SELECT source, target, role FROM edge ORDER BY source, place, role)
+    GROUP BY source;
+DROP TABLE edge;
+";
+
+/// Directories of `RUN --mount=type=cache`: rstore/cache-mounts/DIRECTORY. Several may have one key:
+/// private ones.
+const CACHE_MOUNTS: &str = "
+CREATE TABLE cache_mount (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    key        BLOB NOT NULL,
+    owners     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    directory  TEXT NOT NULL UNIQUE,
+    first_seen INTEGER NOT NULL,
+    last_used  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX cache_mount_key ON cache_mount (key, owners);
+";
+
+/// What the last builds did with each step.
+const MEMORY: &str = "
+CREATE TABLE build (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    subject TEXT NOT NULL,
+    time    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX build_subject ON build (subject, id);
+
+CREATE TABLE build_step (
+    build        INTEGER NOT NULL,
+    number       INTEGER NOT NULL,
+    stage        TEXT NOT NULL,
+    line         INTEGER NOT NULL,
+    text         TEXT NOT NULL,
+    outcome      INTEGER NOT NULL,
+    milliseconds INTEGER NOT NULL,
+    identity     BLOB,
+    content      BLOB,
+    parent       BLOB,
+    image        BLOB,
+    PRIMARY KEY (build, number)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What URLs contained, for conditional requests. `url` is the digest of one: it may hold a password.
+const REMOTE_FILES: &str = "
+CREATE TABLE remote_file (
+    url      BLOB PRIMARY KEY,
+    digest   BLOB NOT NULL,
+    etag     TEXT NOT NULL,
+    modified INTEGER,
+    used     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than
 /// [`VERSION`] was left alone.
 pub fn migrate(connection: &mut Connection) -> SqlResult<i64> {
@@ -224,5 +289,35 @@ impl Writer<'_> {
             )?
             .execute([key, value])
             .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[test]
+    fn the_edges_of_an_older_catalog_are_the_newer_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(FIRST).unwrap();
+        old.execute_batch(BORN).unwrap();
+        old.execute_batch(
+            "PRAGMA user_version = 2;
+             INSERT INTO edge (source, target, role, place) VALUES
+                 (5, 300, 4, 1), (5, 7, 3, 0), (6, 1099511627775, 4, 0), (5, 7, 4, 2);",
+        )
+        .unwrap();
+        drop(old);
+        let catalog = Catalog::open(&path).unwrap();
+        let of = |source| {
+            let edges = catalog.read(|tx| tx.edges_from(source)).unwrap();
+            let pairs = edges.iter().map(|edge| (edge.target, edge.role as u8));
+            pairs.collect::<Vec<_>>()
+        };
+        assert_eq!(of(5), [(7, 3), (300, 4), (7, 4)]);
+        assert_eq!(of(6), [(1_099_511_627_775, 4)]);
     }
 }

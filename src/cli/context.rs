@@ -21,6 +21,8 @@ pub struct Terminal {
     pub stderr: bool,
     /// How many columns standard output has, where it is a terminal.
     pub width: Option<u16>,
+    /// Whether it cannot move its cursor (`TERM=dumb`).
+    pub dumb: bool,
     /// Whether colour is wanted: not under `NO_COLOR` (no-color.org), nor on a dumb terminal.
     pub color: bool,
 }
@@ -105,6 +107,7 @@ impl Terminal {
             stdout,
             stderr: io::stderr().is_terminal(),
             width: if stdout { width() } else { None },
+            dumb,
             color: !set("NO_COLOR") && !dumb,
         }
     }

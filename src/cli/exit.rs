@@ -9,12 +9,13 @@
 //! | 5 | partly done |
 //! | 75 | busy, try again |
 //! | 130, 143 | interrupted, terminated |
-//! | other | `build`: the failed RUN's own |
+//! | other | `build`: the failed RUN's own; `shell`: the command's |
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::{catalog, gc, store};
+use super::render::text;
+use crate::{archive, catalog, gc, store};
 
 /// An error whose exit code is known where it arises.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +32,15 @@ pub enum Failure {
     /// Stored bytes are missing or wrong.
     #[error("{0}")]
     Corrupt(String),
+    /// All was told already: only the code is left.
+    #[error("")]
+    Told(u8),
     /// A signal ended it.
     #[error("interrupted by {}", signal_name(*.0))]
     Interrupted(i32),
+    /// A command that was run for somebody ended with this status, and has said why itself.
+    #[error("the command ended with status {0}")]
+    Command(i32),
     /// A step of a build ended with this status.
     #[error("{message}")]
     Step {
@@ -51,12 +58,15 @@ impl Failure {
             Failure::Corrupt(_) => 4,
             Failure::Partly(_) => 5,
             Failure::Busy(_) => 75,
+            Failure::Told(code) => *code,
             Failure::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
             // Zero would say that it went well.
-            Failure::Step { status, .. } => match u8::try_from(*status) {
-                Ok(0) | Err(_) => 1,
-                Ok(code) => code,
-            },
+            Failure::Step { status, .. } | Failure::Command(status) => {
+                match u8::try_from(*status) {
+                    Ok(0) | Err(_) => 1,
+                    Ok(code) => code,
+                }
+            }
         }
     }
 }
@@ -80,6 +90,7 @@ pub fn end(outcome: super::Result) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_told(&error) => ExitCode::from(code(&error)),
         Err(error) => {
             tell(&format!("error: {}", message(&error)));
             if let Some(remedy) = remedy(&error) {
@@ -103,9 +114,11 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Says something on stderr, in the program's name. That nobody listens is no error.
+/// Says something on stderr, in the program's name. That nobody listens is no error. Messages quote
+/// Dockerfiles and images: nothing in them moves the cursor.
 pub fn tell(message: &str) {
-    let _ = writeln!(io::stderr(), "rstore: {message}");
+    let lines: Vec<String> = message.split('\n').map(text::clean).collect();
+    let _ = writeln!(io::stderr(), "rstore: {}", lines.join("\n"));
 }
 
 /// The code of an error.
@@ -114,7 +127,12 @@ pub fn code(error: &anyhow::Error) -> u8 {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.code();
         }
-        if let Some(error) = cause.downcast_ref::<store::Error>()
+        match cause.downcast_ref::<store::Error>() {
+            Some(store::Error::ContainerBusy { .. }) => return 75,
+            Some(error) if error.is_corruption() => return 4,
+            _ => {}
+        }
+        if let Some(archive::Error::Store(error)) = cause.downcast_ref::<archive::Error>()
             && error.is_corruption()
         {
             return 4;
@@ -168,6 +186,14 @@ pub fn message(error: &anyhow::Error) -> String {
     told
 }
 
+/// Whether there is nothing left to say.
+fn is_told(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<Failure>(),
+        Some(Failure::Told(_) | Failure::Command(_))
+    )
+}
+
 /// Whether whoever read our output has gone, as `| head` does: nothing to tell anybody.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -196,6 +222,7 @@ mod tests {
             (Failure::Interrupted(2), 130),
             (Failure::Interrupted(15), 143),
             (step(42), 42),
+            (Failure::Command(137), 137),
             (step(0), 1),
             (step(-1), 1),
         ] {

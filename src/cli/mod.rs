@@ -16,6 +16,7 @@
 //! | [`filter`] | the filter engine of lists and prunes |
 //! | [`generated`] | manual pages and completion scripts, made of the arguments |
 //! | [`host`] | what the store asks of its surroundings |
+//! | [`output`] | archives that leave by stdout or a file |
 //! | [`progress`] | a build's events shown |
 //! | [`render`] | tables, JSON, templates, trees, sizes, times |
 //!
@@ -32,6 +33,7 @@ pub mod exit;
 pub mod filter;
 pub mod generated;
 pub mod host;
+pub mod output;
 pub mod progress;
 pub mod render;
 

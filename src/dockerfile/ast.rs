@@ -70,6 +70,18 @@ pub struct Dockerfile {
     pub warnings: Vec<Spanned<Warning>>,
 }
 
+impl Dockerfile {
+    /// The column of the instruction that begins on `line`; 1 where none does.
+    pub fn column_of(&self, line: u32) -> u32 {
+        let instructions = self.stages.iter().flat_map(|stage| &stage.instructions);
+        let spans = self.global_args.iter().chain(instructions).map(|i| i.span);
+        spans
+            .chain(self.stages.iter().map(|stage| stage.span))
+            .find(|span| span.line == line)
+            .map_or(1, |span| span.column)
+    }
+}
+
 /// The parser directives: `# name=value` comments before anything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Directives {

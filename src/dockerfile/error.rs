@@ -1,7 +1,7 @@
 //! What can be wrong with a Dockerfile, told with its place.
 //!
 //! ```text
-//! line 3, column 5: unknown flag --form for COPY; did you mean --from?
+//! 3:5: unknown flag --form for COPY; did you mean --from?
 //!     3 | COPY --form=build /a /b
 //!       |      ^
 //! ```
@@ -58,11 +58,7 @@ const QUOTED_WIDTH: usize = 120;
 
 impl fmt::Display for ParseError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "line {}, column {}: {}",
-            self.line, self.column, self.kind
-        )?;
+        write!(out, "{}:{}: {}", self.line, self.column, self.kind)?;
         if self.source_line.trim().is_empty() {
             return Ok(());
         }

@@ -115,14 +115,14 @@ impl Run {
             }
             return Script::Shell(text);
         }
-        let content = first.text();
-        if content.starts_with("#!") {
+        // As written: a `#!` behind tabs is a comment for the shell, though `<<-` takes them off.
+        if first.content.starts_with("#!") {
             return Script::File {
                 name: first.name.clone(),
-                content,
+                content: first.text(),
             };
         }
-        Script::Shell(content)
+        Script::Shell(first.text())
     }
 }
 
@@ -207,6 +207,9 @@ mod tests {
             content,
         };
         assert_eq!(script("RUN <<E\n#!/bin/x\ny\nE\n"), file);
+        // BuildKit looks for it before the tabs are off.
+        let tabs = "RUN <<-E\n\t#!/bin/x\n\ty\n\tE\n";
+        assert_eq!(script(tabs), text("#!/bin/x\ny\n"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct IgnorePatterns {
 
 /// A pattern that doesn't parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {pattern:?} is not an ignore pattern; {problem}")]
+#[error("{pattern:?} is not an ignore pattern; {problem}")]
 pub struct IgnoreError {
     /// The line, from 1; for [`IgnorePatterns::new`] the pattern's number.
     pub line: usize,
@@ -96,6 +96,19 @@ impl IgnorePatterns {
     /// Whether there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
+    }
+
+    /// Whether some pattern takes files back in.
+    pub fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.exception)
+    }
+
+    /// Whether a pattern leaves out all that lies in the root of the context.
+    pub fn excludes_everything(&self) -> bool {
+        let all = |pattern: &Pattern| matches!(pattern.text.as_str(), "*" | "**" | "**/*");
+        self.patterns
+            .iter()
+            .any(|pattern| !pattern.exception && all(pattern))
     }
 
     /// Whether `path` is ignored, by itself or by a directory above it. `path` is relative to the

@@ -16,6 +16,7 @@
 //! Invariants:
 //!
 //! - No input makes [`parse`], an expansion or a match panic; property tests try.
+//! - What is no mistake and likely not meant is [`lint`]'s to say, by BuildKit's rules.
 //! - Every error has a line and a column, quotes the line, and says what would be right.
 //! - A parsed instruction is unexpanded; [`Instruction::expand`] expands in exactly the fields
 //!   where docker does, and says which variables it looked up.
@@ -30,6 +31,7 @@ pub mod ignore;
 mod instruction;
 mod keywords;
 mod lines;
+pub mod lint;
 mod mounts;
 mod parser;
 mod quantity;

@@ -410,7 +410,7 @@ mod tests {
         let text = error.to_string();
         assert_eq!(
             text,
-            "line 7, column 11: cannot expand \"${x\": ${ has no }\n    7 |   WORKDIR ${x\n      |           ^"
+            "7:11: cannot expand \"${x\": ${ has no }\n    7 |   WORKDIR ${x\n      |           ^"
         );
     }
 }

@@ -60,6 +60,8 @@ pub enum Stage {
     Disarm,
     /// Waiting for children.
     Wait,
+    /// Making the step's terminal its controlling one.
+    Terminal,
     /// The limit with this index.
     Limit,
     /// The bounding set.
@@ -81,7 +83,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 23] = [
+    const ALL: [Stage; 24] = [
         Stage::Arm,
         Stage::Session,
         Stage::Propagation,
@@ -96,6 +98,7 @@ impl Stage {
         Stage::Spawn,
         Stage::Disarm,
         Stage::Wait,
+        Stage::Terminal,
         Stage::Limit,
         Stage::Bounding,
         Stage::Seccomp,
@@ -268,7 +271,16 @@ mod tests {
         }
         assert_eq!(receive(parent.as_fd()), Ok(Received::Nothing));
         drop(child);
-        assert_eq!(receive(parent.as_fd()), Ok(Received::Closed));
+        // Children that other tests have just made hold a duplicate until they close it.
+        let mut received = receive(parent.as_fd());
+        for _ in 0..10_000 {
+            if received != Ok(Received::Nothing) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            received = receive(parent.as_fd());
+        }
+        assert_eq!(received, Ok(Received::Closed));
     }
 
     #[test]

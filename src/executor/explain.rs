@@ -131,6 +131,7 @@ impl Names {
             Stage::Spawn => "start its process",
             Stage::Disarm => "drop the capabilities of its init",
             Stage::Wait => "wait for its process",
+            Stage::Terminal => "give it its terminal",
             Stage::Limit => {
                 let limit = self.limits.get(index as usize);
                 return format!("set the limit {}", limit.map_or("?", String::as_str));

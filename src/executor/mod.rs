@@ -43,8 +43,10 @@
 //! | `prepare` | everything that is made before clone |
 //! | `resolve`, `stubs` | mount points in a root that an image filled; those that were missing |
 //! | `init`, `process` | the two children |
+//! | `console` | a terminal for a step, and the caller's behind it |
 //! | `channel`, `explain` | what the children say, and what it means |
 //! | `mounts/*` | proc, sys, dev, the caller's mounts; masking |
+//! | `owners` | a view of somebody's files as root's |
 //! | `capabilities`, `seccomp/*` | what a step may do |
 //! | `userns/*` | doing all this without root |
 //! | `sys` | raw system calls |
@@ -52,11 +54,13 @@
 mod cancel;
 mod capabilities;
 mod channel;
+mod console;
 mod error;
 mod explain;
 mod init;
 mod mounts;
 mod native;
+mod owners;
 mod prepare;
 mod process;
 mod resolve;
@@ -69,8 +73,10 @@ pub mod stubs;
 pub mod userns;
 
 pub use cancel::Cancel;
+pub use console::Console;
 pub use error::Error;
 pub use native::Native;
+pub use owners::as_roots;
 pub use step::{
     DEFAULT_PATH, DEFAULT_SHM_SIZE, Executor, Exit, Mount, Network, Outcome, Resource, Security,
     Source, Stdin, Step, Stream, User,

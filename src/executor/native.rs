@@ -10,6 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
 use super::channel::{self, Failure, Message, Received};
+use super::console::Connection;
 use super::explain::Names;
 use super::init::{self, Script, Streams};
 use super::prepare::{above_streams, prepare};
@@ -49,7 +50,7 @@ fn refuse_what_is_missing(step: &Step) -> Result<(), Error> {
 }
 
 fn run(
-    step: Step,
+    mut step: Step,
     cancel: &Cancel,
     output: &mut dyn FnMut(Stream, &[u8]),
     stubs: &mut Stubs,
@@ -60,7 +61,8 @@ fn run(
     let mut names = Names::of(&step);
     let namespaces = namespaces(step.network);
     let (ours, streams) = connect(&step.user, step.stdin)?;
-    let script = prepare(step, streams, stubs)?;
+    let console = step.console.take();
+    let (script, master) = prepare(step, streams, console.as_ref(), stubs)?;
     let named = script
         .attachments
         .iter()
@@ -68,7 +70,10 @@ fn run(
     names.mounts = named.collect();
     let container = Container::start(script, namespaces, &ours.channel)?;
     let mut watch = Watch::new(container, ours);
+    watch.console = console.zip(master).map(|(c, m)| Connection::new(c, m));
     let ended = watch.follow(cancel, output);
+    // The caller's terminal is put back before anything is said.
+    watch.console = None;
     match (ended?, watch.said) {
         (
             _,
@@ -253,6 +258,7 @@ struct Watch {
     /// Which of standard output and error are still open.
     open: [bool; 2],
     channel_open: bool,
+    console: Option<Connection>,
     killed: bool,
     said: Said,
     buffer: Vec<u8>,
@@ -268,6 +274,7 @@ impl Watch {
             ours,
             open: [true; 2],
             channel_open: true,
+            console: None,
             killed: false,
             said: Said::default(),
             buffer: vec![0; CHUNK],
@@ -290,6 +297,11 @@ impl Watch {
             }
             for stream in [Stream::Stdout, Stream::Stderr] {
                 self.pass_on(stream, dead, output)?;
+            }
+            if let Some(console) = &mut self.console {
+                console.pass_in();
+                let mut output = |bytes: &[u8]| output(Stream::Stdout, bytes);
+                console.pass_out(dead, &mut self.buffer, &mut output);
             }
             if dead {
                 self.listen()?;
@@ -315,6 +327,9 @@ impl Watch {
         }
         if self.open[1] {
             fds.push(PollFd::new(&self.ours.stderr, PollFlags::IN));
+        }
+        if let Some(console) = &self.console {
+            fds.extend(console.poll_fds());
         }
         match poll(&mut fds, None) {
             Ok(_) => Ok(fds.first().is_some_and(|pidfd| !pidfd.revents().is_empty())),

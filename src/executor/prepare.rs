@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::process::Rlimit;
 
+use super::console::{self, Console};
 use super::init::{Script, Streams};
 use super::mounts::{Attachment, Kind, dev, mask, parent};
 use super::process::Process;
@@ -20,9 +21,24 @@ use super::sys::StringArray;
 use super::{DEFAULT_PATH, Error, Mount, Network, Security, Step, capabilities, sys};
 
 /// Makes the script of `step`; mount points that it makes in the root are noted in `stubs`.
-pub fn prepare(step: Step, streams: Streams, stubs: &mut Stubs) -> Result<Script, Error> {
-    let process = process(&step)?;
-    let attachments = attachments(&step, stubs)?;
+/// With a `console`, also the master of the step's terminal, which then is all of its `streams`.
+pub fn prepare(
+    step: Step,
+    mut streams: Streams,
+    console: Option<&Console>,
+    stubs: &mut Stubs,
+) -> Result<(Script, Option<OwnedFd>), Error> {
+    let mut process = process(&step)?;
+    let (attachments, terminals) = attachments(&step, stubs)?;
+    let mut master = None;
+    if let Some(console) = console {
+        let pty = console::open(&terminals, console, &step.user)?;
+        streams.stdin = Some(above_streams(&pty.slave)?);
+        streams.stdout = above_streams(&pty.slave)?;
+        streams.stderr = above_streams(&pty.slave)?;
+        process.terminal = true;
+        master = Some(pty.master);
+    }
     close_devices(&step)?;
     let empty = mask::empty_directory().map_err(|errno| Error::Mount {
         what: "tmpfs".to_owned(),
@@ -30,7 +46,7 @@ pub fn prepare(step: Step, streams: Streams, stubs: &mut Stubs) -> Result<Script
         source: errno.into(),
         hint: parent::hint(errno),
     })?;
-    Ok(Script {
+    let script = Script {
         root: step.root,
         attachments,
         empty,
@@ -39,7 +55,8 @@ pub fn prepare(step: Step, streams: Streams, stubs: &mut Stubs) -> Result<Script
         loopback: step.network == Network::None,
         process,
         streams,
-    })
+    };
+    Ok((script, master))
 }
 
 /// Makes device nodes in the root open nothing, those of the image and those that the step makes;
@@ -61,8 +78,8 @@ fn nodev(step: &Step) -> MountAttrFlags {
     }
 }
 
-/// Every mount in the order of attachment: the kernel's, then the caller's.
-fn attachments(step: &Step, stubs: &mut Stubs) -> Result<Vec<Attachment>, Error> {
+/// Every mount in the order of attachment: the kernel's, then the caller's; and the devpts.
+fn attachments(step: &Step, stubs: &mut Stubs) -> Result<(Vec<Attachment>, OwnedFd), Error> {
     let restricted = step.security == Security::Sandbox;
     let mut resolver = Resolver::new(step.root.as_fd(), stubs);
     let mut attachments = Vec::with_capacity(16 + step.mounts.len());
@@ -73,11 +90,11 @@ fn attachments(step: &Step, stubs: &mut Stubs) -> Result<Vec<Attachment>, Error>
         attachments.push(kernels(&mut resolver, path, kind)?);
         resolver.will_be_at(PathBuf::from(path), None);
     }
-    devices(&mut resolver, step, &mut attachments)?;
+    let terminals = devices(&mut resolver, step, &mut attachments)?;
     for mount in &step.mounts {
         attachments.push(callers(&mut resolver, mount, nodev(step))?);
     }
-    Ok(attachments)
+    Ok((attachments, terminals))
 }
 
 /// One of the kernel's trees, on a directory of the root that is no link.
@@ -96,7 +113,7 @@ fn devices(
     resolver: &mut Resolver<'_>,
     step: &Step,
     attachments: &mut Vec<Attachment>,
-) -> Result<(), Error> {
+) -> Result<OwnedFd, Error> {
     let insecure = step.security == Security::Insecure;
     let devices = dev::make_devices(step.shm_size, insecure)?;
     let tree = duplicate(&devices.tree)?;
@@ -110,7 +127,7 @@ fn devices(
         Kind::Detached(devices.shared_memory),
     )?);
     resolver.will_be_at(PathBuf::from("/dev/shm"), Some(shared));
-    Ok(())
+    Ok(devices.terminals)
 }
 
 /// What the caller asked for.
@@ -159,6 +176,7 @@ fn process(step: &Step) -> Result<Process, Error> {
         uid: Uid::from_raw(step.user.uid),
         gid: Gid::from_raw(step.user.gid),
         groups: groups(step),
+        terminal: false,
         limits: limits(step),
         capabilities,
         profile: (step.security == Security::Sandbox).then(Profile::get),

@@ -43,6 +43,8 @@ pub struct Process {
     pub gid: Gid,
     /// Its other groups; `None` where the user namespace forbids setting them.
     pub groups: Option<Vec<Gid>>,
+    /// Whether its input is a terminal of its own, which becomes its controlling one.
+    pub terminal: bool,
     /// Its limits.
     pub limits: Vec<(Resource, Rlimit)>,
     /// What it may gain at most.
@@ -79,9 +81,12 @@ impl Process {
         Ok(())
     }
 
-    /// A session, a keyring and a umask of its own, and its limits.
+    /// A session, its terminal, a keyring and a umask of its own, and its limits.
     fn leave_surroundings(&self) -> Result<(), Failure> {
         rustix::process::setsid().map(drop).stage(Stage::Session)?;
+        if self.terminal {
+            sys::take_controlling_terminal().stage(Stage::Terminal)?;
+        }
         // Kernels without keys, and keys that are used up: then there is nothing to search, or
         // what is there needs rights that the step won't have.
         let _ = sys::new_session_keyring();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 pub use rustix::process::Resource;
 
-use super::{Cancel, Error};
+use super::{Cancel, Console, Error};
 
 /// One process to be run in a prepared root.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ pub struct Step {
     pub security: Security,
     /// What it reads.
     pub stdin: Stdin,
+    /// A terminal of its own for all three streams, whatever [`Step::stdin`] says; what it writes
+    /// comes as [`Stream::Stdout`].
+    pub console: Option<Console>,
 }
 
 /// Docker's size of `/dev/shm`.
@@ -63,6 +66,7 @@ impl Step {
             ulimits: Vec::new(),
             security: Security::Sandbox,
             stdin: Stdin::Null,
+            console: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -128,6 +128,29 @@ pub fn set_mount_attributes(
     mount_setattr(mount.as_fd().as_raw_fd(), c"", &set, recursive)
 }
 
+/// Shows the files of the detached mount `mount` with the owners that the map of `namespace`, a
+/// user namespace, gives them. `EINVAL`: its file system cannot.
+pub fn map_owners(mount: impl AsFd, namespace: impl AsFd) -> Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let set = MountAttributes {
+        set: MOUNT_ATTR_IDMAP,
+        user_namespace: namespace.as_fd().as_raw_fd() as u64,
+        ..MountAttributes::default()
+    };
+    mount_setattr(mount.as_fd().as_raw_fd(), c"", &set, false)
+}
+
+/// Ends this process after some seconds of doing nothing: for children before execve.
+pub fn wait_and_exit(seconds: u32) -> ! {
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::from(seconds as i32),
+        tv_nsec: 0,
+    };
+    // SAFETY: nanosleep(2) reads a struct of ours.
+    unsafe { libc::nanosleep(&timeout, std::ptr::null_mut()) };
+    exit(0)
+}
+
 /// Cuts every mount of this namespace off from the one it was copied from, so that what is
 /// mounted here stays here. `EINVAL`: `/` is not a mount, as in a chroot.
 pub fn make_mounts_private() -> Result<()> {
@@ -176,6 +199,13 @@ pub fn place(old: impl AsFd, new: RawFd, close_on_exec: bool) -> Result<()> {
     }
     // SAFETY: dup3(2) on numbers; the kernel checks them.
     check(unsafe { libc::dup3(old, new, flags) } as c_long).map(drop)
+}
+
+/// Makes the terminal at number 0 that of this process's session, which has none.
+pub fn take_controlling_terminal() -> Result<()> {
+    // SAFETY: init has placed it there, and nobody closes it meanwhile.
+    let stdin = unsafe { BorrowedFd::borrow_raw(0) };
+    rustix::process::ioctl_tiocsctty(stdin)
 }
 
 /// Closes the descriptor with this number, whoever owned it: for children before execve.

@@ -18,6 +18,7 @@ use crate::layout::Layout;
 use crate::oci::Digest;
 
 use super::Result;
+use super::cache_mounts;
 use super::debris::{self, CONTAINERS, Debris, SNAPSHOTS};
 use super::disk::{self, BlobFacts, Tally};
 use super::mark::{Reachable, mark};
@@ -231,7 +232,8 @@ impl Ground<'_> {
         let mut tally = Tally::default();
         self.fill_snapshots(verdict, &mut tally, plan)?;
         self.fill_containers(verdict.reachable.roots(), &mut tally, plan)?;
-        self.fill_cache(verdict, &mut tally, plan)?;
+        self.fill_cache(verdict, plan)?;
+        self.fill_cache_mounts(&mut tally, plan)?;
         self.fill_debris(verdict.reachable.roots(), &mut tally, plan)
     }
 
@@ -429,7 +431,7 @@ impl Ground<'_> {
         Ok(())
     }
 
-    fn fill_cache(&self, verdict: &Verdict, tally: &mut Tally, plan: &mut Plan) -> Result<()> {
+    fn fill_cache(&self, verdict: &Verdict, plan: &mut Plan) -> Result<()> {
         let scope = &self.policy.scope;
         let restricted = self.request.only.is_some() && self.request.saved.is_none();
         for (record, image) in self.graph.cache() {
@@ -457,19 +459,38 @@ impl Ground<'_> {
             item.last_used = Some(record.last_used);
             plan.push(item);
         }
-        if !scope.cache_mounts {
+        Ok(())
+    }
+
+    fn fill_cache_mounts(&self, tally: &mut Tally, plan: &mut Plan) -> Result<()> {
+        let policy = self.policy;
+        if !policy.scope.cache_mounts {
             return Ok(());
         }
-        if !verdict.reachable.roots().live.is_empty() {
-            plan.notes.push(
-                "cache mounts are left alone while something is being built or pulled".to_owned(),
-            );
-            return Ok(());
-        }
-        for path in debris::cache_mounts(self.layout)? {
-            if self.saved_has(ItemKind::CacheMount, &path.to_string_lossy()) {
-                self.fill_tree(ItemKind::CacheMount, Reason::Derived, &path, tally, plan)?;
+        let mut in_use = 0;
+        for mount in self.graph.cache_mounts() {
+            let path = cache_mounts::place(mount);
+            let late = policy.until.is_some_and(|until| mount.last_used >= until);
+            let named = policy.cache_mounts.is_empty() || policy.cache_mounts.contains(&mount.name);
+            if late || !named || !self.saved_has(ItemKind::CacheMount, &path.to_string_lossy()) {
+                continue;
             }
+            if cache_mounts::is_in_use(self.layout, mount)? {
+                in_use += 1;
+                continue;
+            }
+            let freed = tally.take(&self.layout.root().join(&path))?;
+            let mut item = Item::new(ItemKind::CacheMount, Reason::Derived, freed);
+            item.id = path.to_string_lossy().into();
+            item.size = freed;
+            item.last_used = Some(mount.last_used);
+            item.names = [mount.name.clone()].into_iter().collect();
+            plan.push(item);
+        }
+        if in_use > 0 {
+            let word = ItemKind::CacheMount.word(in_use);
+            plan.notes
+                .push(format!("{in_use} {word} in use: left alone"));
         }
         Ok(())
     }

@@ -259,7 +259,9 @@ impl<'a> Condemning<'a> {
             }
         }
         if self.plan.policy.scope.cache {
-            tx.forget_context_files(self.plan.policy.until.unwrap_or(Millis::MAX))?;
+            let before = self.plan.policy.until.unwrap_or(Millis::MAX);
+            tx.forget_context_files(before)?;
+            tx.forget_remote_files(before)?;
         }
         Ok(())
     }

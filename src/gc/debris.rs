@@ -9,7 +9,7 @@
 //!                       LEASE-…, or no row              being made by a lease, or left behind
 //!                       .gone.NAME                      a tombstone: a prune was removing it
 //!          containers/  the same
-//!          cache-mounts/ID                              kept until they are asked for
+//!          cache-mounts/                                with a row: kept until asked for
 //! ```
 //! Trees without a row whose name tells no lease are left alone while a lease lives that began
 //! before they last changed: they may be its own.
@@ -44,7 +44,7 @@ pub const CACHE_MOUNTS: &str = "cache-mounts";
 pub enum DebrisKind {
     /// A file in `ingest/`.
     Ingest,
-    /// A directory in `snapshots/` or `containers/` without a row.
+    /// A directory in `snapshots/`, `containers/` or `cache-mounts/` without a row.
     Unrowed,
     /// What a prune was removing.
     Tombstone,
@@ -78,15 +78,17 @@ pub fn list(graph: &ImageGraph, layout: &Layout) -> Result<Vec<Debris>> {
     let snapshots: HashSet<&str> = snapshots.collect();
     let containers = graph.containers().iter().map(|row| row.id.as_str());
     let containers: HashSet<&str> = containers.collect();
+    let mounts = graph.cache_mounts().iter();
+    let mounts: HashSet<&str> = mounts.map(|row| row.directory.as_str()).collect();
     for (directory, known) in [
         (SNAPSHOTS, snapshots),
         (CONTAINERS, containers),
-        (CACHE_MOUNTS, HashSet::new()),
+        (CACHE_MOUNTS, mounts),
     ] {
         each(root, &Path::new("rstore").join(directory), |entry| {
             if entry.name.starts_with(TOMBSTONE) {
                 found.push(entry.into_debris(DebrisKind::Tombstone));
-            } else if directory != CACHE_MOUNTS && !known.contains(entry.name.as_str()) {
+            } else if !known.contains(entry.name.as_str()) {
                 found.push(entry.into_debris(DebrisKind::Unrowed));
             }
         })?;
@@ -131,22 +133,6 @@ pub fn tombstones(layout: &Layout) -> Result<Vec<PathBuf>> {
             },
         )?;
     }
-    Ok(found)
-}
-
-/// The directories of `RUN --mount=type=cache`.
-pub fn cache_mounts(layout: &Layout) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    each(
-        layout.root(),
-        &Path::new("rstore").join(CACHE_MOUNTS),
-        |entry| {
-            if !entry.name.starts_with(TOMBSTONE) {
-                found.push(entry.path);
-            }
-        },
-    )?;
-    found.sort_unstable();
     Ok(found)
 }
 

@@ -13,6 +13,7 @@
 //! | [`select`] | which images go under a policy | nothing |
 //! | `assemble` | making the plan of all that | reads |
 //! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
+//! | [`cache_mounts`] | which cache mounts are in use | their locks |
 //! | [`debris`] | what dead builds left outside the catalog | reads |
 //! | [`plan`](mod@plan) | the value that says what goes, what stays, and why | nothing |
 //! | [`condemn`] | taking a plan into the catalog | index.json, catalog |
@@ -44,6 +45,7 @@ use crate::layout::{self, Layout};
 use crate::{fsutil, graph};
 
 mod assemble;
+pub mod cache_mounts;
 pub mod condemn;
 pub mod debris;
 pub mod disk;
@@ -225,7 +227,8 @@ pub fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<Report>
 }
 
 /// The roots as they are now, for lists and for `why`: tags, pins, live leases; and, where
-/// `grace` is more than nothing, what other tools wrote no longer ago.
+/// `grace` is more than nothing, what other tools wrote no longer ago and what neither these nor
+/// the lineage of tagged images keeps.
 pub fn collect_roots(
     layout: &Layout,
     graph: &ImageGraph,
@@ -236,11 +239,24 @@ pub fn collect_roots(
     if grace <= 0 {
         return Ok(roots);
     }
+    if graph.nodes().all(|node| node.ours) {
+        return Ok(roots);
+    }
+    // Age is asked of the disk, a file at a time: only of what nothing else keeps. A store that
+    // another tool wrote has a hundred thousand intermediates, whose names are known from tags.
+    let classes = graph::Classes::of(graph, &roots);
+    let held = graph
+        .nodes()
+        .filter(|node| classes.holds(node.node) != graph::Holds::NONE);
     let mut reached = graph::NodeSet::of(graph);
     mark::extend(
         graph,
         &mut reached,
-        roots.roots.iter().map(|root| root.node),
+        roots
+            .roots
+            .iter()
+            .map(|root| root.node)
+            .chain(held.map(|node| node.node)),
     );
     let mut others = graph::NodeSet::of(graph);
     for node in graph.nodes().filter(|node| node.present && !node.ours) {

@@ -116,6 +116,8 @@ pub struct Policy {
     /// Spare images that these do not match: `label=KEY[=VALUE]` and `label!=…`, as
     /// (negated, key, value).
     pub labels: Vec<LabelFilter>,
+    /// Of the cache mounts, spare those that have none of these IDs; nothing here spares none.
+    pub cache_mounts: Vec<String>,
     /// How long what other tools wrote is left alone, by mtime, in milliseconds.
     pub grace: Millis,
 }
@@ -139,6 +141,7 @@ impl Default for Policy {
             keep_last: None,
             keep: None,
             labels: Vec::new(),
+            cache_mounts: Vec::new(),
             grace: DEFAULT_GRACE,
         }
     }

@@ -25,6 +25,7 @@ use crate::layout::{self, Layout};
 use crate::lock::FileLock;
 use crate::oci::Digest;
 
+use super::cache_mounts;
 use super::condemn::{Outcome, caller};
 use super::debris::{self, CONTAINERS, DebrisKind, SNAPSHOTS, TOMBSTONE};
 use super::disk::{self, Tally};
@@ -148,12 +149,8 @@ impl Sweep<'_> {
                 _ => self.tree(ItemKind::Temporary, &name, &root.join(&debris.path)),
             }
         }
-        if roots.live.is_empty() {
-            for item in mounts {
-                let path = root.join(&*item.id);
-                let tomb = entomb(&path)?;
-                self.tree(ItemKind::CacheMount, &item.id, &tomb);
-            }
+        for item in mounts {
+            self.cache_mount(item)?;
         }
         Ok(())
     }
@@ -201,6 +198,39 @@ impl Sweep<'_> {
         Ok(())
     }
 
+    /// A cache mount, unless a step has it, or has had it since the plan was made.
+    fn cache_mount(&mut self, item: &Item) -> Result<()> {
+        if !self.go_on() {
+            return Ok(());
+        }
+        let path = self.layout.root().join(&*item.id);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Held until the directory has another name: a step that comes meanwhile waits, and then
+        // finds no row.
+        let lock = cache_mounts::claim(self.layout, &name)?;
+        let gone = lock.is_none() && !path.join(cache_mounts::LOCK).exists();
+        if lock.is_none() && !gone {
+            self.report.rescued += 1;
+            return Ok(());
+        }
+        let tomb = self.catalog.write(|tx| {
+            let row = tx.cache_mount_in(&name)?;
+            let unused = |last_used| item.last_used.is_none_or(|planned| last_used <= planned);
+            if row.is_some_and(|row| !unused(row.last_used)) {
+                return Ok::<_, WriteError<Error>>(None);
+            }
+            let tomb = entomb(&path).map_err(caller)?;
+            tx.forget_cache_mount(&name)?;
+            Ok(Some(tomb))
+        })?;
+        drop(lock);
+        match tomb {
+            Some(tomb) => self.tree(ItemKind::CacheMount, &item.id, &tomb),
+            None => self.report.rescued += 1,
+        }
+        Ok(())
+    }
+
     /// A tree without a row: unless it has got one, it goes.
     fn unrowed(&mut self, path: &Path) -> Result<()> {
         if !self.go_on() {
@@ -209,7 +239,8 @@ impl Sweep<'_> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let tomb = self.catalog.write(|tx| {
             let rowed = tx.snapshots()?.iter().any(|row| row.directory == name)
-                || tx.containers()?.iter().any(|row| row.id == name);
+                || tx.containers()?.iter().any(|row| row.id == name)
+                || tx.cache_mount_in(&name)?.is_some();
             if rowed {
                 return Ok::<_, WriteError<Error>>(None);
             }

@@ -7,8 +7,10 @@ use super::testing::{NOW, New, Store, policy};
 use super::{Plan, Policy, Scope};
 use crate::catalog::blob::{BlobKind, NewBlob};
 use crate::catalog::builds::ContainerRow;
+use crate::catalog::cache_mount::CacheMountRow;
 use crate::catalog::{Error, sync};
 use crate::graph::ImageGraph;
+use crate::lock::FileLock;
 use crate::oci::Digest;
 
 fn layers<'a>(layers: &'a [&'a str]) -> New<'a> {
@@ -545,4 +547,76 @@ fn a_lost_catalog_loses_no_tagged_image_and_forgets_no_parent() {
     let graph = ImageGraph::load(&store.catalog).unwrap();
     assert_eq!(graph.ancestors(graph.find(&app).unwrap()).len(), 1);
     assert!(!sync::index(&store.catalog, &store.layout, NOW).unwrap());
+}
+
+/// A cache mount of 9,000 bytes that was last used at a time.
+fn cache_mount(store: &Store, name: &str, last_used: i64) -> std::path::PathBuf {
+    let path = store.layout.private().join("cache-mounts").join(name);
+    fs::create_dir_all(path.join("data")).unwrap();
+    fs::write(path.join("lock"), "").unwrap();
+    fs::write(path.join("data/file"), [1; 9_000]).unwrap();
+    let row = CacheMountRow {
+        id: 0,
+        key: Digest::of(name.as_bytes()),
+        owners: "host".into(),
+        name: format!("/{name}"),
+        directory: name.into(),
+        first_seen: 1,
+        last_used,
+    };
+    let put = |tx: &crate::catalog::Writer| Ok(tx.put_cache_mount(&row)?);
+    store.catalog.write::<_, Error>(put).unwrap();
+    path
+}
+
+#[test]
+fn cache_mounts_stay_until_they_are_asked_for_and_while_a_step_has_them() {
+    let store = Store::new();
+    let idle = cache_mount(&store, "idle", 10);
+    let used = cache_mount(&store, "used", 10);
+    let late = cache_mount(&store, "late", 20);
+    let half_made = store.layout.private().join("cache-mounts/half-made");
+    fs::create_dir(&half_made).unwrap();
+    let lock = FileLock::exclusive(&used.join("lock")).unwrap();
+    // One of which nothing is recorded is what a killed build left.
+    assert_eq!(store.prune_dangling().removed.items, 1);
+    assert!(!half_made.exists() && idle.exists() && used.exists() && late.exists());
+
+    let mut policy = policy(Scope {
+        cache_mounts: true,
+        ..Scope::none()
+    });
+    policy.until = Some(20);
+    let plan = store.plan(&policy);
+    assert_eq!(plan.items.len(), 1);
+    assert_eq!(&*plan.items[0].names, ["/idle".to_owned()]);
+    assert_eq!(plan.notes.len(), 1, "{:?}", plan.notes);
+    let used_before = store.used();
+    let report = store.prune(&policy);
+    assert_eq!(report.removed.freed, plan.totals.freed);
+    assert_eq!(used_before - store.used(), plan.totals.freed);
+    assert!(!idle.exists() && used.exists() && late.exists());
+    drop(lock);
+    policy.until = None;
+    assert_eq!(store.prune(&policy).removed.items, 2);
+}
+
+#[test]
+fn a_cache_mount_that_is_taken_after_the_plan_is_kept() {
+    let store = Store::new();
+    let taken = cache_mount(&store, "taken", 10);
+    let touched = cache_mount(&store, "touched", 10);
+    let policy = policy(Scope {
+        cache_mounts: true,
+        ..Scope::none()
+    });
+    let graph = store.graph();
+    let plan = super::plan(&store.layout, &graph, &policy, NOW).unwrap();
+    assert_eq!(plan.items.len(), 2);
+    let _lock = FileLock::exclusive(&taken.join("lock")).unwrap();
+    let touch = |tx: &crate::catalog::Writer| Ok(tx.touch_cache_mount("touched", 11)?);
+    assert!(store.catalog.write::<_, Error>(touch).unwrap());
+    let report = store.execute(&graph, plan);
+    assert_eq!((report.removed.items, report.rescued), (0, 2));
+    assert!(taken.exists() && touched.exists());
 }

@@ -100,6 +100,10 @@ pub(super) fn measure(
     let classes = Classes::of(graph, &roots);
     let mut usage = Usage::default();
     count_things(graph, &classes, &roots, &mut usage);
+    for mount in graph.cache_mounts() {
+        let active = super::cache_mounts::is_in_use(layout, mount)?;
+        usage.thing(UsageKind::CacheMounts, active);
+    }
     Walk {
         graph,
         classes: &classes,
@@ -109,6 +113,11 @@ pub(super) fn measure(
             .map(|row| &*row.directory)
             .collect(),
         containers: graph.containers().iter().map(|row| &*row.id).collect(),
+        cache_mounts: graph
+            .cache_mounts()
+            .iter()
+            .map(|row| &*row.directory)
+            .collect(),
         seen: HashSet::new(),
     }
     .all(layout.root(), &mut usage)?;
@@ -165,6 +174,7 @@ struct Walk<'a> {
     classes: &'a Classes,
     snapshots: HashSet<&'a str>,
     containers: HashSet<&'a str>,
+    cache_mounts: HashSet<&'a str>,
     /// Files with more than one name that have been counted.
     seen: HashSet<(u64, u64)>,
 }
@@ -190,7 +200,7 @@ impl Walk<'_> {
             usage.total += bytes;
             // Of what has no rows to be counted by, the entries themselves are counted.
             let entry = matches!(parts[..], ["rstore", _, _] | ["blobs", _, _] | [_]);
-            if entry && matches!(kind, UsageKind::Temporary | UsageKind::CacheMounts) {
+            if entry && kind == UsageKind::Temporary {
                 usage.thing(kind, false);
             }
         }
@@ -219,7 +229,7 @@ impl Walk<'_> {
             ["ingest", ..] => UsageKind::Temporary,
             ["snapshots", name, ..] if self.snapshots.contains(name) => UsageKind::Snapshots,
             ["containers", name, ..] if self.containers.contains(name) => UsageKind::Containers,
-            ["cache-mounts", name, ..] if !name.starts_with(debris::TOMBSTONE) => {
+            ["cache-mounts", name, ..] if self.cache_mounts.contains(name) => {
                 UsageKind::CacheMounts
             }
             ["snapshots" | "containers" | "cache-mounts", ..] => UsageKind::Temporary,

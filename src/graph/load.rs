@@ -44,6 +44,9 @@ impl ImageGraph {
     fn empty() -> ImageGraph {
         ImageGraph {
             nodes: Vec::new(),
+            dense: true,
+            image_of: Vec::new(),
+            layer_of: Vec::new(),
             by_digest: HashTable::new(),
             out: Links::default(),
             into: Links::default(),
@@ -61,6 +64,7 @@ impl ImageGraph {
             leased: Vec::new(),
             snapshots: Vec::new(),
             containers: Vec::new(),
+            cache_mounts: Vec::new(),
             cache: Vec::new(),
             damage: Vec::new(),
             high_water: Default::default(),
@@ -99,6 +103,11 @@ impl ImageGraph {
 
     fn index_digests(&mut self) {
         self.nodes.shrink_to_fit();
+        if let (Some(first), Some(last)) = (self.nodes.first(), self.nodes.last()) {
+            self.dense = usize::try_from(last.blob - first.blob) == Ok(self.nodes.len() - 1);
+        }
+        self.image_of = vec![NONE; self.nodes.len()];
+        self.layer_of = vec![NONE; self.nodes.len()];
         let nodes = &self.nodes;
         let hash = |place: &u32| text::hash(nodes[*place as usize].digest.as_bytes());
         let mut table = HashTable::with_capacity(nodes.len());
@@ -138,6 +147,7 @@ impl ImageGraph {
             return;
         }
         let parent = row.parent.and_then(|parent| self.find_blob(parent));
+        self.image_of[node.index()] = self.images.len() as u32;
         self.images.push(StoredImage {
             node: node.0,
             config: config.0,
@@ -177,6 +187,7 @@ impl ImageGraph {
         let Some(node) = self.find_blob(row.blob) else {
             return;
         };
+        self.layer_of[node.index()] = self.layers.len() as u32;
         self.layers.push(StoredLayer {
             node: node.0,
             created_by: self.texts.put_some(row.created_by.as_deref()),
@@ -210,6 +221,7 @@ impl ImageGraph {
             .collect();
         self.snapshots = reader.snapshots()?;
         self.containers = reader.containers()?;
+        self.cache_mounts = reader.cache_mounts()?;
         let cache = reader.cache_records()?;
         self.cache = cache
             .into_iter()

@@ -34,6 +34,7 @@ use crate::catalog::Millis;
 use crate::catalog::blob::{BlobId, BlobKind, HighWater};
 use crate::catalog::builds::ContainerRow;
 use crate::catalog::cache::CacheRecord;
+use crate::catalog::cache_mount::CacheMountRow;
 use crate::catalog::lease::LeaseRow;
 use crate::catalog::snapshot::SnapshotRow;
 use crate::oci::Digest;
@@ -169,6 +170,11 @@ pub struct Leased {
 #[derive(Debug)]
 pub struct ImageGraph {
     nodes: Vec<Stored>,
+    /// Whether no number is missing between the first node's and the last's.
+    dense: bool,
+    /// For each node its place in `images` and in `layers`, or [`NONE`].
+    image_of: Vec<u32>,
+    layer_of: Vec<u32>,
     by_digest: HashTable<u32>,
     out: Links,
     into: Links,
@@ -191,6 +197,7 @@ pub struct ImageGraph {
     leased: Vec<Leased>,
     snapshots: Vec<SnapshotRow>,
     containers: Vec<ContainerRow>,
+    cache_mounts: Vec<CacheMountRow>,
     cache: Vec<(CacheRecord, Option<NodeId>)>,
     damage: Vec<(NodeId, String)>,
     high_water: HighWater,
@@ -258,18 +265,14 @@ impl ImageGraph {
 
     /// The node of a blob's number.
     pub fn find_blob(&self, blob: BlobId) -> Option<NodeId> {
-        // Nodes are in the order of their numbers, of which few are missing as a rule: a node is
-        // at most as far from the first as its number is, and mostly just there.
+        // Nodes are in the order of their numbers: a node is at most as far from the first as its
+        // number is, and where none is missing just there, which need not be looked at.
         let first = self.nodes.first()?.blob;
         let far = usize::try_from(blob.checked_sub(first)?).ok()?;
-        if self
-            .nodes
-            .get(far)
-            .is_some_and(|stored| stored.blob == blob)
-        {
-            return Some(NodeId::at(far));
+        if self.dense {
+            return (far < self.nodes.len()).then(|| NodeId::at(far));
         }
-        let near = &self.nodes[..far.min(self.nodes.len())];
+        let near = &self.nodes[..self.nodes.len().min(far.saturating_add(1))];
         near.binary_search_by_key(&blob, |stored| stored.blob)
             .ok()
             .map(NodeId::at)
@@ -300,10 +303,11 @@ impl ImageGraph {
 
     /// The image whose manifest a node is.
     pub fn image(&self, node: NodeId) -> Option<Image<'_>> {
-        self.images
-            .binary_search_by_key(&node.0, |image| image.node)
-            .ok()
-            .map(|place| Image { graph: self, place })
+        let place = *self.image_of.get(node.index())?;
+        (place != NONE).then_some(Image {
+            graph: self,
+            place: place as usize,
+        })
     }
 
     /// Every layer that is known as one.
@@ -316,13 +320,13 @@ impl ImageGraph {
 
     /// What is known of a layer besides its blob.
     pub fn layer(&self, node: NodeId) -> Option<Layer<'_>> {
-        let place = self
-            .layers
-            .binary_search_by_key(&node.0, |layer| layer.node)
-            .ok()?;
+        let place = *self.layer_of.get(node.index())?;
+        if place == NONE {
+            return None;
+        }
         Some(Layer {
             graph: self,
-            stored: &self.layers[place],
+            stored: &self.layers[place as usize],
         })
     }
 
@@ -369,6 +373,11 @@ impl ImageGraph {
     /// The intermediate containers that are recorded, running or left over.
     pub fn containers(&self) -> &[ContainerRow] {
         &self.containers
+    }
+
+    /// The directories of `RUN --mount=type=cache`, the oldest first.
+    pub fn cache_mounts(&self) -> &[CacheMountRow] {
+        &self.cache_mounts
     }
 
     /// The build cache: each record with the image that it leads to, where that is still known.

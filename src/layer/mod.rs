@@ -33,6 +33,7 @@
 //! | `inode` | reading one inode without following anything |
 //! | [`compress`] | gzip, zstd; bzip2 and xz for reading |
 //! | [`diff`] | trees → entries |
+//! | [`merge`] | layers → the tree that they come to, or one layer |
 //! | [`pack`](mod@pack) | the commit pipeline |
 //! | [`unpack`](mod@unpack) | layer → directory |
 
@@ -42,6 +43,7 @@ pub mod entry;
 pub mod error;
 mod header;
 mod inode;
+pub mod merge;
 pub mod pack;
 mod pax;
 pub mod read;
@@ -58,6 +60,8 @@ pub use entry::{Device, Entry, EntrySink, Kind, Mtime, Xattrs};
 pub use error::{Error, Result};
 pub use pack::{PackSink, Packed, pack, pack_archive};
 pub use read::TarReader;
-pub use unpack::{Expected, Made, Skipped, Target, UnpackOptions, Unpacked, Unpacker, unpack};
+pub use unpack::{
+    Expected, Made, Skipped, Target, UnpackOptions, Unpacked, Unpacker, read_archive, unpack,
+};
 pub use whiteout::OverlayXattrs;
 pub use write::TarWriter;

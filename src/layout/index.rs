@@ -4,6 +4,7 @@
 //! to other tools and are written back as they were. It is replaced atomically and durably, under
 //! the store's lock, so that neither a crash nor another rstore sees half of it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -89,6 +90,24 @@ impl Entry {
         });
         let descriptor = Descriptor::deserialize(&raw).expect("made from a typed digest and size");
         Entry { descriptor, raw }
+    }
+
+    /// The same entry with these annotations besides those that it has.
+    pub fn annotated(&self, annotations: &BTreeMap<String, String>) -> Entry {
+        let mut entry = self.clone();
+        if let (Value::Object(members), false) = (&mut entry.raw, annotations.is_empty()) {
+            let mut all = match members.get("annotations") {
+                Some(Value::Object(there)) => there.clone(),
+                _ => Map::new(),
+            };
+            for (key, value) in annotations {
+                all.insert(key.clone(), value.as_str().into());
+            }
+            members.insert("annotations".to_owned(), all.into());
+        }
+        entry.descriptor =
+            Descriptor::deserialize(&entry.raw).expect("was a descriptor before it was annotated");
+        entry
     }
 
     /// The same entry under another name, or none; what else is said of it stays.
@@ -196,6 +215,28 @@ impl Index {
         self.enter(Some(name), &Entry::new(media_type, digest, size))
     }
 
+    /// Points the tag `name` at something that is no image: unlike [`Index::tag`] it gives no name
+    /// under which other tools would take it for one. Returns the digest that had it before.
+    pub fn tag_artifact(
+        &mut self,
+        name: &str,
+        artifact_type: &str,
+        digest: Digest,
+        size: u64,
+    ) -> Option<Digest> {
+        let before = self.untag(name);
+        let raw = json!({
+            "mediaType": media::MANIFEST,
+            "digest": digest.to_string(),
+            "size": size,
+            "annotations": { REF_NAME: name },
+            "artifactType": artifact_type,
+        });
+        let descriptor = Descriptor::deserialize(&raw).expect("made from a typed digest and size");
+        self.entries.push(Entry { descriptor, raw });
+        before
+    }
+
     /// Takes in an entry of another index under `name`, or under none, with its platform and
     /// annotations. Returns the digest that had the name before.
     pub fn enter(&mut self, name: Option<&str>, entry: &Entry) -> Option<Digest> {
@@ -230,13 +271,17 @@ impl Index {
         self.entries.retain(|entry| !gone(entry));
     }
 
-    /// Writes the index to `path`, durably. The lock is the proof that nobody else does.
-    pub fn write(&self, path: &Path, _lock: &FileLock) -> Result<()> {
+    /// The document's bytes; the same value always gives the same ones.
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut document = self.document.clone();
         let raw = self.entries.iter().map(|entry| entry.raw.clone()).collect();
         document.insert("manifests".to_owned(), Value::Array(raw));
-        let bytes = serde_json::to_vec(&document).expect("JSON values serialise");
-        Ok(fsutil::atomic_replace(path, &bytes)?)
+        serde_json::to_vec(&document).expect("JSON values serialise")
+    }
+
+    /// Writes the index to `path`, durably. The lock is the proof that nobody else does.
+    pub fn write(&self, path: &Path, _lock: &FileLock) -> Result<()> {
+        Ok(fsutil::atomic_replace(path, &self.to_bytes())?)
     }
 }
 

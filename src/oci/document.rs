@@ -103,6 +103,35 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl Platform {
+    /// How far an image for `found` is from this platform, 0 being the same; `None`: it does not
+    /// do. A processor runs what is for its older variants too, as containerd takes it: arm/v7 runs
+    /// v6, amd64/v3 runs v2. A platform without a variant takes what there is.
+    pub fn distance(&self, found: &Platform) -> Option<u32> {
+        if (&self.os, &self.architecture) != (&found.os, &found.architecture) {
+            return None;
+        }
+        let level = |platform: &Platform| match platform.variant.as_deref() {
+            Some(variant) => variant.strip_prefix('v')?.parse::<u32>().ok(),
+            None => match &*platform.architecture {
+                "arm" => Some(7),
+                "arm64" => Some(8),
+                "amd64" => Some(1),
+                _ => None,
+            },
+        };
+        const FAR: u32 = 1000;
+        match (level(self), level(found)) {
+            _ if self.variant == found.variant => Some(0),
+            (Some(wanted), Some(found)) if found <= wanted => Some(1 + (wanted - found)),
+            // One that says nothing of it is for all.
+            _ if found.variant.is_none() => Some(FAR),
+            _ if self.variant.is_none() => Some(FAR + 1),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
@@ -378,6 +407,27 @@ mod tests {
             media::CONFIG,
             media::LAYER_GZIP
         )
+    }
+
+    #[test]
+    fn a_platform_takes_its_own_variant_then_older_ones() {
+        let platform = |text: &str| {
+            let mut parts = text.split('/').map(str::to_owned);
+            Platform {
+                architecture: parts.next().unwrap(),
+                os: "linux".into(),
+                variant: parts.next(),
+            }
+        };
+        let distance = |wanted: &str, found: &str| platform(wanted).distance(&platform(found));
+        assert_eq!(distance("arm/v7", "arm/v7"), Some(0));
+        assert!(distance("arm/v7", "arm/v6") < distance("arm/v7", "arm/v5"));
+        assert_eq!(distance("arm/v6", "arm/v7"), None);
+        assert_eq!(distance("arm/v6", "arm64"), None);
+        assert!(distance("arm64", "arm64/v8").is_some());
+        assert!(distance("amd64", "amd64/v3").is_some());
+        assert_eq!(distance("amd64/v2", "amd64/v3"), None);
+        assert!(distance("riscv64", "riscv64").is_some());
     }
 
     #[test]

@@ -20,6 +20,45 @@ pub struct Image {
 }
 
 impl Image {
+    /// The image of a manifest's bytes, whose digest is `digest`, and of what `config` gives for
+    /// the digest of its config.
+    pub fn assemble(
+        digest: &Digest,
+        bytes: &[u8],
+        config: impl FnOnce(&Digest) -> Result<Vec<u8>>,
+    ) -> Result<Image> {
+        let wrong = |source| Error::Document {
+            digest: *digest,
+            source,
+        };
+        let manifest = document::manifest(bytes).map_err(wrong)?;
+        if !manifest.is_image() {
+            return Err(Error::NotAnImage {
+                what: digest.to_string(),
+                why: format!("its config is {:?}", manifest.config.media_type),
+            });
+        }
+        let config = config(&manifest.config.digest)?;
+        let wrong = |source| Error::Document {
+            digest: manifest.config.digest,
+            source,
+        };
+        let config = ImageConfig::parse(&config).map_err(wrong)?;
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            return Err(wrong(document::Error::Ambiguous(format!(
+                "the config lists {} layers, the manifest {}",
+                config.rootfs.diff_ids.len(),
+                manifest.layers.len()
+            ))));
+        }
+        Ok(Image {
+            digest: *digest,
+            size: bytes.len() as u64,
+            manifest,
+            config,
+        })
+    }
+
     /// The image's ID: the digest of its config.
     pub fn id(&self) -> Digest {
         self.manifest.config.digest
@@ -43,57 +82,33 @@ impl Image {
 impl Store {
     /// Reads an image by its manifest's digest.
     pub fn image(&self, digest: &Digest) -> Result<Image> {
-        let bytes = self.layout.blobs().read(digest, MANIFEST_LIMIT)?;
-        let wrong = |source| Error::Document {
-            digest: *digest,
-            source,
-        };
-        let manifest = document::manifest(&bytes).map_err(wrong)?;
-        if !manifest.is_image() {
-            return Err(Error::NotAnImage {
-                what: digest.to_string(),
-                why: format!("its config is {:?}", manifest.config.media_type),
-            });
-        }
-        let config = self
-            .layout
-            .blobs()
-            .read(&manifest.config.digest, MANIFEST_LIMIT)?;
-        let wrong = |source| Error::Document {
-            digest: manifest.config.digest,
-            source,
-        };
-        let config = ImageConfig::parse(&config).map_err(wrong)?;
-        if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(wrong(document::Error::Ambiguous(format!(
-                "the config lists {} layers, the manifest {}",
-                config.rootfs.diff_ids.len(),
-                manifest.layers.len()
-            ))));
-        }
-        Ok(Image {
-            digest: *digest,
-            size: bytes.len() as u64,
-            manifest,
-            config,
+        let blobs = self.layout.blobs();
+        let bytes = blobs.read(digest, MANIFEST_LIMIT)?;
+        Image::assemble(digest, &bytes, |config| {
+            Ok(blobs.read(config, MANIFEST_LIMIT)?)
         })
     }
 
     /// The digest that a name, an ID, a unique prefix of one (4 digits or more), or a digest
     /// means: that of a manifest or of an index.
     pub fn find(&self, name: &str) -> Result<Digest> {
+        Ok(self.find_named(name)?.0)
+    }
+
+    /// The same, and the tag by which it was found; `None`: by an ID or a digest.
+    pub fn find_named(&self, name: &str) -> Result<(Digest, Option<String>)> {
         // A name that is stored as it is written comes first, whatever its shape.
         if let Some((digest, _)) = self.catalog.read(|tx| tx.tag(name))? {
-            return Ok(digest);
+            return Ok((digest, Some(name.to_owned())));
         }
         let reference = name.parse::<Reference>();
         if let Ok(reference) = &reference
-            && let Some(digest) = self.find_reference(reference)?
+            && let Some(found) = self.find_reference(reference)?
         {
-            return Ok(digest);
+            return Ok(found);
         }
         if let Some(digest) = self.find_id(name)? {
-            return Ok(digest);
+            return Ok((digest, None));
         }
         if let (Err(error), false) = (&reference, name.starts_with("sha256:")) {
             return Err(error.clone().into());
@@ -104,14 +119,15 @@ impl Store {
         })
     }
 
-    fn find_reference(&self, reference: &Reference) -> Result<Option<Digest>> {
+    fn find_reference(&self, reference: &Reference) -> Result<Option<(Digest, Option<String>)>> {
         if let Some(digest) = &reference.digest {
             let row = self.catalog.read(|tx| tx.blob(digest))?;
-            return Ok(row.filter(BlobRow::is_usable).map(|row| row.digest));
+            let row = row.filter(BlobRow::is_usable);
+            return Ok(row.map(|row| (row.digest, None)));
         }
         for name in [reference.familiar(), reference.full()] {
             if let Some((digest, _)) = self.catalog.read(|tx| tx.tag(&name))? {
-                return Ok(Some(digest));
+                return Ok(Some((digest, Some(name))));
             }
         }
         Ok(None)
@@ -202,7 +218,7 @@ impl Store {
 }
 
 impl BlobRow {
-    fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         self.present && self.condemned.is_none()
     }
 }
@@ -214,18 +230,12 @@ fn choose(index: &document::Index, name: &str, wanted: &Platform) -> Result<Dige
             .iter()
             .filter(|d| d.platform.as_ref().is_none_or(|p| p.os != "unknown"))
     };
-    let exact = |d: &&document::Descriptor| d.platform.as_ref() == Some(wanted);
-    let close = |d: &&document::Descriptor| {
-        d.platform.as_ref().is_some_and(|p| {
-            p.os == wanted.os
-                && p.architecture == wanted.architecture
-                && (wanted.variant.is_none() || p.variant.is_none())
-        })
-    };
+    let distance = |d: &document::Descriptor| wanted.distance(d.platform.as_ref()?);
+    let nearest = images().filter_map(|d| Some((distance(d)?, d)));
     let nested = |d: &&document::Descriptor| d.platform.is_none() || media::is_index(&d.media_type);
-    images()
-        .find(exact)
-        .or_else(|| images().find(close))
+    nearest
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, descriptor)| descriptor)
         .or_else(|| images().find(nested))
         .map(|descriptor| descriptor.digest)
         .ok_or_else(|| Error::NoPlatform {
@@ -311,22 +321,56 @@ impl Lease<'_> {
         self.trusted_image(&image.digest)
     }
 
+    /// Pins a document, and with it all that it reaches.
+    pub fn hold(&self, digest: &Digest) -> Result<()> {
+        let now = self.store().now();
+        let pinned = self.store().write(|tx| {
+            let Some(row) = tx.blob(digest)?.filter(BlobRow::is_usable) else {
+                return Ok(false);
+            };
+            tx.lease_blob(self.id(), row.id)?;
+            tx.touch_image(row.id, now)?;
+            Ok(true)
+        })?;
+        match pinned {
+            true => Ok(()),
+            false => Err(crate::layout::blobs::Error::Missing { digest: *digest }.into()),
+        }
+    }
+
     /// Reads a pinned image, having made sure that all of it is there, and that what an unclean
     /// stop may have torn is whole.
-    fn trusted_image(&self, digest: &Digest) -> Result<Image> {
+    pub(super) fn trusted_image(&self, digest: &Digest) -> Result<Image> {
         let image = self.store().image(digest)?;
         let blobs = std::iter::once(digest)
             .chain(std::iter::once(&image.manifest.config.digest))
             .chain(image.manifest.layers.iter().map(|layer| &layer.digest));
-        for blob in blobs {
-            let row = self.store().catalog.read(|tx| tx.blob(blob))?;
-            let Some(row) = row.filter(|row| row.present) else {
-                return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
-            };
+        self.trust_blobs(blobs)?;
+        Ok(image)
+    }
+
+    /// Makes sure that pinned blobs are there and whole. What this lease has once made sure of
+    /// stays: it is pinned.
+    pub(super) fn trust_blobs<'d>(&self, blobs: impl Iterator<Item = &'d Digest>) -> Result<()> {
+        let new: Vec<&Digest> = {
+            let trusted = self.trusted();
+            blobs.filter(|blob| !trusted.contains(*blob)).collect()
+        };
+        if new.is_empty() {
+            return Ok(());
+        }
+        let rows = self.store().catalog.read(|tx| {
+            new.iter()
+                .map(|blob| tx.blob(blob))
+                .collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        for (blob, row) in new.into_iter().zip(rows) {
+            let missing = || crate::layout::blobs::Error::Missing { digest: *blob };
+            let row = row.filter(|row| row.present).ok_or_else(missing)?;
             // What the row says may be older than the disk: another tool's hand, a power cut.
             let stat = self.store().layout.blobs().stat(blob)?;
             if stat.is_none_or(|stat| stat.size != row.size) {
-                return Err(crate::layout::blobs::Error::Missing { digest: *blob }.into());
+                return Err(missing().into());
             }
             let suspect =
                 row.ours && !row.boot.is_empty() && row.boot != self.store().host().boot();
@@ -335,7 +379,8 @@ impl Lease<'_> {
                 self.store().layout.blobs().sync(blob)?;
                 self.store().write(|tx| Ok(tx.set_durable(row.id)?))?;
             }
+            self.trusted().insert(*blob);
         }
-        Ok(image)
+        Ok(())
     }
 }

@@ -10,13 +10,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashSet;
 
 use super::{Result, Store};
 use crate::catalog::lease::LeaseRow;
 use crate::fsutil;
 use crate::layout::Ingest;
 use crate::lock::FileLock;
+use crate::oci::Digest;
 
 /// A live lease. Dropped, it ends, and what it pinned is for the next prune to judge.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Lease<'s> {
     names: AtomicU64,
     /// Directories of ours that no row has: they go with the lease.
     scratch: Mutex<Vec<PathBuf>>,
+    /// Blobs that this lease pins, itself or by what it pins, and has found whole.
+    trusted: Mutex<HashSet<Digest>>,
 }
 
 impl Store {
@@ -39,6 +44,7 @@ impl Store {
             lock: Some(lock),
             names: AtomicU64::new(0),
             scratch: Mutex::default(),
+            trusted: Mutex::default(),
         };
         let row = LeaseRow {
             id: lease.id.clone(),
@@ -101,12 +107,21 @@ impl<'s> Lease<'s> {
         path
     }
 
+    /// A new directory name of our own, which goes with the lease.
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch_directory()
+    }
+
     /// Says that a directory has a row, and stays.
     pub(super) fn keep_directory(&self, path: &Path) {
         self.scratch
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|other| other != path);
+    }
+
+    pub(super) fn trusted(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.trusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a blob.

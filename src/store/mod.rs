@@ -7,6 +7,7 @@
 //!            ├─ publish   blobs, images            pinned before they appear
 //!            ├─ cached    cache hits               pinned before they are relied on
 //!            ├─ snapshots unpacked layers          pinned before a step stands on them
+//!            ├─ cache_mounts RUN --mount=type=cache  locked while a step has them
 //!            └─ containers, ingest                 named after the lease, so that whoever
 //!                                                  finds it dead knows what to remove
 //! ```
@@ -28,18 +29,26 @@ use crate::catalog::{self, Catalog, Millis, sync};
 use crate::fsutil::{self, IoContext};
 use crate::layout::{self, Layout};
 
+pub mod adopt;
+pub mod cache_mounts;
 pub mod containers;
 pub mod images;
+pub mod layers;
 pub mod lease;
 pub mod publish;
 pub mod snapshots;
+pub mod steps;
 pub mod tags;
 
+pub use adopt::Offered;
+pub use cache_mounts::{CacheMount, CacheMountRequest, CacheSharing};
 pub use containers::Container;
 pub use images::Image;
+pub use layers::ImageLayers;
 pub use lease::Lease;
 pub use publish::{LayerBlob, NewImage};
 pub use snapshots::Lower;
+pub use steps::StepLock;
 
 /// What the process's surroundings answer: time, chance, identity.
 pub trait Host: Send + Sync {
@@ -74,6 +83,9 @@ pub enum Error {
         #[source]
         source: crate::layer::Error,
     },
+    /// What layers come to cannot be taken where it was to go.
+    #[error(transparent)]
+    Merge(#[from] crate::layer::Error),
     /// An overlay cannot be mounted.
     #[error(transparent)]
     Overlay(crate::snapshot::overlay::Error),
@@ -107,6 +119,36 @@ pub enum Error {
         prefix: String,
         /// The IDs.
         candidates: Vec<String>,
+    },
+    /// Several containers have an ID that starts so.
+    #[error("{prefix:?} is the beginning of several container IDs: {}", .candidates.join(", "))]
+    AmbiguousContainer {
+        /// What was asked for.
+        prefix: String,
+        /// The IDs.
+        candidates: Vec<String>,
+    },
+    /// No container has this ID.
+    #[error("there is no container {id} any more; `rstore ps` lists those that there are")]
+    UnknownContainer {
+        /// The ID.
+        id: String,
+    },
+    /// Somebody else has the container.
+    #[error("the container {id} is in use by {by}; try again when that has ended")]
+    ContainerBusy {
+        /// The ID.
+        id: String,
+        /// By whom.
+        by: String,
+    },
+    /// A build was killed while a step ran in the container.
+    #[error(
+        "the build that ran the container {id} was killed, and what it left is not whole; `rstore prune` removes it"
+    )]
+    ContainerDead {
+        /// The ID.
+        id: String,
     },
     /// An index has no image for the platform.
     #[error("image {name:?} has no variant for {wanted}; it has {}", .found.join(", "))]
@@ -155,7 +197,7 @@ impl Error {
                 error.is_no_space()
             }
             Error::Catalog(error) => error.is_no_space(),
-            Error::Layer { source, .. } => source.is_no_space(),
+            Error::Layer { source, .. } | Error::Merge(source) => source.is_no_space(),
             _ => false,
         }
     }
@@ -308,6 +350,7 @@ impl Store {
         if self.catalog.read(|tx| tx.meta(BUILT))?.is_none() {
             sync::index(&self.catalog, &self.layout, now)?;
             sync::scan(&self.catalog, &self.layout, now)?;
+            self.adopt_cache_mounts()?;
             self.catalog
                 .write(|tx| Ok::<_, catalog::WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
             let mut blobs = 0;

@@ -24,9 +24,8 @@ fn images_shows_names_and_says_what_it_hides() {
     let run = store.rstore(&["images"]);
     insta::assert_snapshot!(run.stdout);
     assert!(
-        run.stderr.ends_with(
-            "rstore: 3 more images without a name (1 intermediate, 1 stage, 1 dangling); -a shows them\n"
-        ),
+        run.stderr
+            .ends_with("rstore: 3 more images without a name; -a shows them\n"),
         "{}",
         run.stderr
     );
@@ -332,7 +331,7 @@ fn ps_and_log_are_empty_where_nothing_was_built() {
     let store = Everything::new().sample;
     assert_eq!(
         store.ok(&["ps"]),
-        "CONTAINER ID   IMAGE   STEP   CREATED   STATUS   SIZE\n"
+        "CONTAINER ID   IMAGE   STEP   BUILD   CREATED   STATUS   SIZE\n"
     );
     assert_eq!(store.ok(&["log", "-q"]), "");
     store.ok(&["tag", "app", "other"]);
@@ -442,4 +441,60 @@ fn an_unknown_image_is_told_with_its_neighbour() {
         "{}",
         nowhere.stderr
     );
+}
+
+#[test]
+fn graph_is_drawn_for_pages_and_as_one() {
+    let store = Everything::new().sample;
+    insta::assert_snapshot!(
+        "graph_mermaid",
+        store.ok(&["graph", "--format", "mermaid", "app"])
+    );
+    let svg = store.ok(&["graph", "--layers", "--format", "svg"]);
+    let picture = roxmltree::Document::parse(&svg).unwrap();
+    let rows = picture
+        .descendants()
+        .filter(|node| node.attribute("data-digest").is_some());
+    let graph = store.json(&["graph", "--layers", "--format", "json"]);
+    assert_eq!(rows.count(), graph["nodes"].as_array().unwrap().len());
+    let page = store.ok(&["graph", "--format", "html", "app"]);
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<title>app</title>"));
+}
+
+#[test]
+fn a_long_line_of_steps_is_folded_until_all_of_it_is_asked_for() {
+    let store = Sample::new();
+    let layer = store.layer("bin", 100);
+    let mut parent = None;
+    let mut tags = Vec::new();
+    for step in 0..20 {
+        let text = format!("RUN step {step}");
+        let image = store.image(&Recipe {
+            layers: std::slice::from_ref(&layer),
+            steps: &[&text],
+            labels: &[],
+            parent,
+            stages: &[],
+        });
+        parent = Some(image);
+        if step == 0 || step == 19 {
+            tags.push((
+                if step == 0 {
+                    "base:latest"
+                } else {
+                    "app:latest"
+                },
+                image,
+            ));
+        }
+    }
+    store.write_index(&tags);
+    let folded = store.ok(&["graph"]);
+    assert!(folded.contains("⋮ 16 more steps"), "{folded}");
+    assert_eq!(folded.lines().count(), 5, "{folded}");
+    assert!(
+        folded.contains("RUN step 18") && !folded.contains("RUN step 17"),
+        "{folded}"
+    );
+    assert_eq!(store.ok(&["graph", "--no-trunc"]).lines().count(), 20);
 }

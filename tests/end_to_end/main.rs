@@ -6,13 +6,28 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod add_remote;
 mod bad_input;
 mod cache;
+mod cache_mounts;
+mod check;
+mod contexts;
+mod copy_flags;
 mod debian;
+mod interrupts;
 mod kill9;
 mod lifecycle;
+mod mounts;
 mod multistage;
+mod outputs;
 mod peers;
+mod platforms;
 mod prune_beside_builds;
 mod rootless;
+mod same_step;
+mod save;
+mod secrets;
+mod shared_cache;
+mod shell;
 mod steps;
+mod terminal;

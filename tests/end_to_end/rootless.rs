@@ -168,3 +168,110 @@ fn a_build_of_a_user_that_is_killed_leaves_nothing_after_a_prune() {
     assert_eq!(store.debris(), Vec::<std::path::PathBuf>::new());
     store.verify();
 }
+
+#[test]
+fn a_user_mounts_what_root_mounts() {
+    if skip() {
+        return;
+    }
+    let user = User::new("mounts", Subordinate::Range);
+    let store = prepared(
+        &user,
+        "FROM base\n\
+         RUN --mount=target=/c --mount=type=cache,target=/cache,uid=1000 --mount=type=tmpfs,target=/t \
+             --mount=type=secret,id=s,uid=1000 --mount=target=/w,rw --mount=from=base,target=/b,rw \
+             cat /c/file && test ! -e /c/Dockerfile && touch /b/x /t/x && rm /w/file && \
+             stat -c '%n %u %a' /cache /run/secrets/s && id -u\n\
+         USER app\nRUN --mount=type=cache,target=/cache,uid=1000 touch /cache/mine && echo mine\n",
+    );
+    fs::write(user.home().join("context/.dockerignore"), "Dockerfile\n").expect("a file");
+    fs::write(user.home().join("secret"), "0b5e9d3c77").expect("a file");
+    user.own(user.home());
+    let arguments = [
+        "build",
+        "--progress",
+        "classic",
+        "--secret",
+        "id=s,src=secret",
+        "context",
+    ];
+    let built = user.rstore(&arguments).ok();
+    for line in ["contents/cache 1000 755", "/run/secrets/s 1000 400", "mine"] {
+        assert!(
+            built.stderr.lines().any(|told| told.trim() == line),
+            "{line}: {built}"
+        );
+    }
+    assert!(user.home().join("context/file").exists());
+    let df = user.rstore(&["df", "--format", "json"]).ok();
+    let df: serde_json::Value = serde_json::from_str(&df.stdout).expect("JSON");
+    assert_eq!(df["total"], machine::allocated(store.root()), "{df}");
+    let left = || fs::read_dir(store.root().join("rstore/cache-mounts")).expect("a directory");
+    assert_eq!(left().count(), 1);
+    user.rstore(&["prune", "-f", "--cache-mounts"]).ok();
+    assert_eq!(left().count(), 0);
+    assert_eq!(store.debris(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_user_with_one_id_mounts_what_it_owns() {
+    if skip() {
+        return;
+    }
+    let user = User::new("onemount", Subordinate::None);
+    prepared(
+        &user,
+        "FROM base\nRUN --mount=target=/c,rw --mount=type=cache,target=/cache --mount=type=secret,id=s \
+         rm /c/file && cat /run/secrets/s && touch /cache/x\n",
+    );
+    fs::write(user.home().join("secret"), "told\n").expect("a file");
+    fs::write(user.home().join("context/.dockerignore"), "Dockerfile\n").expect("a file");
+    user.own(user.home());
+    let arguments = [
+        "build",
+        "--progress",
+        "classic",
+        "--secret",
+        "id=s,src=secret",
+        "context",
+    ];
+    let built = user.rstore(&arguments).ok();
+    assert!(built.stderr.contains("\ntold\n"), "{built}");
+    assert!(user.home().join("context/file").exists());
+}
+
+#[test]
+fn a_user_builds_from_what_is_elsewhere() {
+    use crate::support::http::{Repository, Response, Server};
+    if skip() || skip_without(&[Need::Program("git")]) {
+        return;
+    }
+    // A tar whose owner nobody has mapped, behind a URL; a repository as the context.
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(2);
+    header.set_mode(0o644);
+    header.set_uid(1_000_000_000);
+    archive.append_data(&mut header, "f", &b"ok"[..]).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let files = Server::new(move |_| Response::ok(archive.clone()));
+    let repository = Repository::new("app");
+    let dockerfile = format!("FROM scratch\nADD {} /\nCOPY g /\n", files.http("f"));
+    repository.commit(&[("Dockerfile", &dockerfile), ("g", "x")]);
+    let server = Server::of_repositories(repository.base());
+    for subordinate in [Subordinate::Range, Subordinate::None] {
+        let user = User::new("elsewhere", subordinate);
+        user.rstore(&["build", "-t", "a", &server.url("git", "app.git")])
+            .ok();
+        let context = files.http("context.tar");
+        let named = format!("lib={context}");
+        user.rstore(&["build", &context])
+            .fails(1, &["no Dockerfile in the build context"]);
+        std::fs::write(
+            user.home().join("Dockerfile"),
+            "FROM scratch\nCOPY --from=lib context /\n",
+        )
+        .expect("a file");
+        user.rstore(&["build", "--build-context", &named, "."]).ok();
+    }
+}

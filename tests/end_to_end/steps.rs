@@ -153,3 +153,50 @@ fn instructions_end_in_the_configuration() {
         document["rootfs"]["diff_ids"].as_array().unwrap().len()
     );
 }
+
+#[test]
+fn a_build_is_shown_as_the_flag_says_then_our_variable_then_buildkits() {
+    let store = Rstore::with_base();
+    let context = Context::new("FROM base\nRUN echo has run\n");
+    let shown = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = store.command();
+        command.arg("build").args(arguments).arg(context.path());
+        command.envs(variables.iter().copied());
+        let output = command.output().expect("rstore runs");
+        crate::support::Finished::new(&command, &output)
+    };
+    let (ours, buildkits) = ("RSTORE_PROGRESS", "BUILDKIT_PROGRESS");
+    let json = shown(&[(buildkits, "rawjson")], &[]).ok();
+    for line in json.stderr.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).expect("an object a line");
+        assert_eq!(event["schema"], 1, "{line}");
+    }
+    assert!(
+        json.stderr
+            .contains(r#""event":"output","step":1,"stream":"stdout","line":"has run"}"#)
+    );
+    let classic = [(buildkits, "rawjson"), (ours, "classic")];
+    assert!(
+        shown(&classic, &[])
+            .ok()
+            .stderr
+            .starts_with("Step 1/2 : FROM base\n")
+    );
+    let plain = shown(&classic, &["--progress", "plain"]).ok();
+    assert!(plain.stderr.starts_with("#1 [1/2] FROM base\n"), "{plain}");
+    let quiet = shown(&classic, &["-q"]).ok();
+    assert!(
+        quiet.stdout.starts_with("sha256:") && quiet.stderr.is_empty(),
+        "{quiet}"
+    );
+    let silent = shown(&classic, &["--no-progress"]).ok();
+    assert_eq!(silent.all(), "");
+    // Another program's variable stops nothing; ours is a flag by another name.
+    let foreign = shown(&[(buildkits, "fancy")], &[]).ok();
+    assert!(
+        foreign.stderr.contains("BUILDKIT_PROGRESS=\"fancy\""),
+        "{foreign}"
+    );
+    assert!(foreign.stderr.contains("#2 CACHED"), "{foreign}");
+    shown(&[(ours, "fancy")], &[]).fails(2, &["fancy", "rawjson"]);
+}

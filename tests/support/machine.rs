@@ -34,6 +34,13 @@ pub fn processes_left(mark: &str, patience: Duration) -> Vec<String> {
     wait(patience, || processes_with(mark), Vec::is_empty)
 }
 
+/// Waits until something is so.
+#[track_caller]
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    let so = wait(Duration::from_secs(60), is_so, |so| *so);
+    assert!(so, "never happened: {what}");
+}
+
 /// Asks until the answer is good, or `patience` is at its end; the last answer.
 fn wait<T>(patience: Duration, ask: impl Fn() -> T, good: impl Fn(&T) -> bool) -> T {
     let began = Instant::now();

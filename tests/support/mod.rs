@@ -2,17 +2,23 @@
 //!
 //! * [`rstore`]: the program with a store of its own, and what lies in that store, read without it
 //! * [`context`]: a directory to build from
+//! * [`http`]: servers of files and repositories
 //! * [`need`]: what a test cannot do without; it skips loudly, or fails in CI
 //! * [`tree`]: two directories compared, file by file
+//! * [`peers`]: skopeo, umoci, buildah, podman, docker
 //! * [`peers`]: skopeo, umoci, buildah
+//! * [`terminal`]: the program in a terminal, whose screen tests read; [`gate`]: what steps wait at
 //! * [`machine`]: processes, mounts, allocated bytes
 //! * [`user`]: an ordinary user, made for one test
 
 pub mod context;
+pub mod gate;
+pub mod http;
 pub mod machine;
 pub mod need;
 pub mod peers;
 pub mod rstore;
+pub mod terminal;
 pub mod tree;
 pub mod user;
 

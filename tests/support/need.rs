@@ -10,6 +10,8 @@ pub enum Need {
     Root,
     /// A program in `PATH` or where root's programs are.
     Program(&'static str),
+    /// A binfmt_misc of a user namespace's own: Linux 6.7, and leave to make one.
+    PrivateBinfmt,
 }
 
 impl Need {
@@ -17,6 +19,12 @@ impl Need {
         match self {
             Need::Root => rustix::process::geteuid().is_root(),
             Need::Program(name) => find(name).is_some(),
+            Need::PrivateBinfmt => {
+                let mut unshare = Command::new("unshare");
+                unshare.args(["--user", "--map-root-user", "--mount", "mount"]);
+                unshare.args(["-t", "binfmt_misc", "none", "/proc/sys/fs/binfmt_misc"]);
+                unshare.output().is_ok_and(|output| output.status.success())
+            }
         }
     }
 }

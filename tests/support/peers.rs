@@ -1,4 +1,4 @@
-//! skopeo, umoci and buildah, each kept to a directory of its own.
+//! skopeo, umoci, buildah, podman and docker, each kept to a directory of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,5 +100,113 @@ impl Drop for Buildah {
     fn drop(&mut self) {
         // What is mounted cannot be removed with the directory.
         let _ = self.command(&["rm", "--all"]).output();
+    }
+}
+
+/// podman with storage of its own.
+pub struct Podman {
+    directory: tempfile::TempDir,
+}
+
+impl Podman {
+    pub fn new() -> Podman {
+        Podman {
+            directory: scratch(),
+        }
+    }
+
+    /// podman's own arguments, then `arguments`; its output.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        run(program("podman")
+            .arg("--root")
+            .arg(self.directory.path().join("root"))
+            .arg("--runroot")
+            .arg(self.directory.path().join("run"))
+            .args(["--storage-driver", "vfs"])
+            .args(arguments))
+    }
+
+    /// The ID of an image, without `sha256:`.
+    pub fn id(&self, name: &str) -> String {
+        let id = self.run(&["image", "inspect", "--format", "{{.Id}}", name]);
+        id.trim().to_owned()
+    }
+}
+
+/// A docker daemon of its own, without a network.
+pub struct Docker {
+    directory: tempfile::TempDir,
+    daemon: std::process::Child,
+}
+
+impl Docker {
+    /// Starts one; `None`, with a word about it, where that cannot be.
+    pub fn start() -> Option<Docker> {
+        let directory = scratch();
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log");
+        let option =
+            |name: &str, file: &str| format!("--{name}={}", directory.path().join(file).display());
+        let daemon = program("dockerd")
+            .args([option("data-root", "data"), option("exec-root", "exec")])
+            .arg(option("pidfile", "pid"))
+            .arg(format!("--host={}", Docker::host(directory.path())))
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .arg("--storage-driver=vfs")
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("dockerd");
+        let mut docker = Docker { directory, daemon };
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_secs(60) {
+            let ended = docker.daemon.try_wait().expect("a child").is_some();
+            let answers = docker.command(&["version"]).output();
+            if !ended && answers.is_ok_and(|output| output.status.success()) {
+                return Some(docker);
+            }
+            if ended {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let log = std::fs::read_to_string(docker.directory.path().join("log"));
+        let log = log.unwrap_or_default();
+        assert!(
+            std::env::var_os("RSTORE_TEST_NO_SKIP").is_none(),
+            "no docker daemon can be started here:\n{log}"
+        );
+        use std::io::Write;
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIP docker: no daemon can be started:\n{log}"
+        );
+        None
+    }
+
+    fn host(directory: &Path) -> String {
+        format!("unix://{}", directory.join("docker.sock").display())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program("docker");
+        command
+            .arg(format!("--host={}", Docker::host(self.directory.path())))
+            .args(arguments);
+        command
+    }
+
+    /// Runs the client; its output.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        run(&mut self.command(arguments))
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // SIGTERM, so that it ends its containerd and its mounts.
+        if let Some(id) = rustix::process::Pid::from_raw(self.daemon.id().cast_signed()) {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        let _ = self.daemon.wait();
     }
 }

@@ -110,6 +110,33 @@ impl Rstore {
         store
     }
 
+    /// A layout with nothing but the base of another store, which has an ID of its own.
+    pub fn with_base_of(other: &Rstore) -> tempfile::TempDir {
+        let directory = scratch();
+        let base = other.manifest(BASE);
+        let digests = base["layers"].as_array().expect("layers").iter();
+        let digests = digests
+            .chain([&base["config"]])
+            .map(|part| text(&part["digest"]));
+        let blobs = directory.path().join("blobs/sha256");
+        fs::create_dir_all(&blobs).expect("a directory");
+        for digest in digests.chain([other.digest(BASE)]) {
+            let blob = other.blob(&digest);
+            fs::copy(&blob, blobs.join(blob.file_name().expect("a name"))).expect("a copy");
+        }
+        let mut index: Value =
+            serde_json::from_slice(&fs::read(other.root.join("index.json")).expect("index.json"))
+                .expect("JSON");
+        let name =
+            |entry: &Value| entry["annotations"]["org.opencontainers.image.ref.name"] == BASE;
+        let entries = index["manifests"].as_array_mut().expect("entries");
+        entries.retain(name);
+        fs::write(directory.path().join("index.json"), index.to_string()).expect("index.json");
+        let layout = r#"{"imageLayoutVersion":"1.0.0"}"#;
+        fs::write(directory.path().join("oci-layout"), layout).expect("oci-layout");
+        directory
+    }
+
     /// The same, its layer compressed so that every peer reads it.
     pub fn with_gzip_base() -> Rstore {
         let store = Rstore::new();

@@ -77,6 +77,11 @@ impl User {
         }
     }
 
+    /// The user and the group.
+    pub fn ids(&self) -> (u32, u32) {
+        self.ids
+    }
+
     pub fn home(&self) -> &Path {
         self.home.path()
     }

@@ -3,10 +3,15 @@
 use serde_json::json;
 
 use super::{Lowering, StageState, missing_image};
+use crate::build::chmod::Chmod;
 use crate::build::config::StageConfig;
 use crate::build::error::{Error, StepError};
+use crate::build::named::{self, NamedSource};
 use crate::build::plan::{FileSource, FilesOperation, Operation, Origin};
+use crate::build::remote::url::Url;
+use crate::build::remote::{Remote, git, redacted};
 use crate::dockerfile::{Add, Copy, Instruction, Source, StageSource};
+use crate::oci::Digest;
 
 impl Lowering<'_> {
     pub(super) fn copy(
@@ -16,19 +21,24 @@ impl Lowering<'_> {
         copy: &Copy,
     ) -> Result<(), Error> {
         let at = (instruction.span.line, instruction.original.as_str());
-        if copy.parents {
-            let what = "COPY --parents".to_owned();
-            return Err(self.failed(at.0, at.1, StepError::NotSupported(what)));
+        for source in &copy.sources {
+            if let Source::Path(path) = source
+                && (is_url(path) || git::is_git(path))
+            {
+                let why = format!("{:?}: COPY takes no URLs; ADD does", redacted(path));
+                return Err(self.failed(at.0, at.1, StepError::Invalid(why)));
+            }
         }
         let origin = self.origin(state, instruction, copy.from.as_deref())?;
         let operation = FilesOperation {
             origin,
-            sources: Self::sources(&copy.sources),
+            sources: sources(&copy.sources),
             destination: destination(&state.config, &copy.destination),
             owner: copy.chown.clone(),
             mode: self.mode(at, copy.chmod.as_deref())?,
             link: copy.link,
             exclude: copy.exclude.clone(),
+            parents: copy.parents,
             unpack: false,
             directory_only: false,
         };
@@ -38,32 +48,26 @@ impl Lowering<'_> {
     pub(super) fn add(
         &mut self,
         state: &mut StageState,
-        at: (u32, &str),
+        (line, text): (u32, &str),
         add: &Add,
     ) -> Result<(), Error> {
-        let refuse =
-            |what: &str| Err(self.failed(at.0, at.1, StepError::NotSupported(what.to_owned())));
-        if add.checksum.is_some() {
-            return refuse("ADD --checksum");
-        }
-        if add.keep_git_dir.is_some() {
-            return refuse("ADD --keep-git-dir");
-        }
-        for source in &add.sources {
-            if let Source::Path(path) = source
-                && is_remote(path)
-            {
-                return refuse(&format!("ADD of a URL ({path})"));
-            }
-        }
+        // What is shown and kept of the instruction: a password in a URL is neither.
+        let text: Vec<String> = text.split(' ').map(redacted).collect();
+        let text = text.join(" ");
+        let at = (line, text.as_str());
+        let sources = sources(&add.sources);
+        let sources = elsewhere(add, sources)
+            .map_err(|why| self.failed(at.0, at.1, StepError::Invalid(why)))?;
         let operation = FilesOperation {
             origin: Origin::Context,
-            sources: Self::sources(&add.sources),
+            sources,
             destination: destination(&state.config, &add.destination),
             owner: add.chown.clone(),
             mode: self.mode(at, add.chmod.as_deref())?,
             link: add.link,
             exclude: add.exclude.clone(),
+            parents: false,
+            // What comes from elsewhere stays as it is, unless it is said: see `remote`.
             unpack: add.unpack.unwrap_or(true),
             directory_only: false,
         };
@@ -78,20 +82,13 @@ impl Lowering<'_> {
         operation: FilesOperation,
         from: Option<&str>,
     ) -> Result<(), Error> {
-        let names: Vec<&str> = operation
-            .sources
-            .iter()
-            .map(|source| match source {
-                FileSource::Path(path) => path.as_str(),
-                FileSource::Inline { name, .. } => name.as_str(),
-            })
-            .collect();
+        let names: Vec<String> = operation.sources.iter().map(told).collect();
         let inline: Vec<&str> = operation
             .sources
             .iter()
             .filter_map(|source| match source {
                 FileSource::Inline { content, .. } => Some(content.as_str()),
-                FileSource::Path(_) => None,
+                FileSource::Path(_) | FileSource::Remote(_) => None,
             })
             .collect();
         let identity = json!({
@@ -99,26 +96,30 @@ impl Lowering<'_> {
             "inline": inline,
             "destination": operation.destination,
             "owner": operation.owner,
-            "mode": operation.mode,
+            "mode": operation.mode.as_ref().map(Chmod::to_string),
             "link": operation.link,
             "exclude": operation.exclude,
             "unpack": operation.unpack,
+            "parents": operation.parents,
         });
         let mut created_by = keyword.to_owned();
+        if operation.parents {
+            created_by.push_str(" --parents");
+        }
         for (flag, value) in [("from", from), ("chown", operation.owner.as_deref())] {
             if let Some(value) = value {
                 created_by.push_str(&format!(" --{flag}={value}"));
             }
         }
-        if let Some(mode) = operation.mode {
-            created_by.push_str(&format!(" --chmod={mode:o}"));
+        if let Some(mode) = &operation.mode {
+            created_by.push_str(&format!(" --chmod={mode}"));
         }
         created_by.push_str(&format!(" {} {}", names.join(" "), operation.destination));
         self.push(state, at, Operation::Files(operation), created_by, identity);
         Ok(())
     }
 
-    fn origin(
+    pub(super) fn origin(
         &mut self,
         state: &StageState,
         instruction: &Instruction,
@@ -140,47 +141,159 @@ impl Lowering<'_> {
                 Ok(Origin::Stage(index))
             }
             StageSource::Scratch => Ok(Origin::Nothing),
-            StageSource::Image(name) => match self.images.image(&name, &state.platform) {
-                Ok(image) => Ok(Origin::Image(Box::new(image))),
-                Err(error) => Err(self.failed(
-                    instruction.span.line,
-                    &instruction.original,
-                    missing_image(error),
-                )),
+            StageSource::Image(name) => match self.named_image(&name) {
+                NamedBase::Tree(place) => Ok(Origin::Named(place)),
+                NamedBase::Nothing => Ok(Origin::Nothing),
+                NamedBase::Image(name) => self.image_origin(state, instruction, &name),
             },
         }
     }
 
-    /// The sources of an instruction that is expanded already, bodies of heredocs included.
-    fn sources(sources: &[Source]) -> Vec<FileSource> {
-        sources
-            .iter()
-            .map(|source| match source {
-                Source::Path(path) => FileSource::Path(path.clone()),
-                Source::Heredoc { name, content, .. } => FileSource::Inline {
-                    name: name.clone(),
-                    content: content.clone(),
-                },
-            })
-            .collect()
+    fn image_origin(
+        &mut self,
+        state: &StageState,
+        instruction: &Instruction,
+        name: &str,
+    ) -> Result<Origin, Error> {
+        match self.images.image(name, &state.platform) {
+            Ok(image) => Ok(Origin::Image(Box::new(image))),
+            Err(error) => Err(self.failed(
+                instruction.span.line,
+                &instruction.original,
+                missing_image(error),
+            )),
+        }
     }
 
-    fn mode(&self, at: (u32, &str), mode: Option<&str>) -> Result<Option<u32>, Error> {
+    /// What the name of an image means, once the named contexts were asked.
+    pub(super) fn named_image(&self, name: &str) -> NamedBase {
+        let contexts = &self.options.named;
+        match named::find(contexts, name).map(|place| (place, &contexts[place].source)) {
+            None => NamedBase::Image(name.to_owned()),
+            Some((_, NamedSource::Image(image))) if image == "scratch" => NamedBase::Nothing,
+            Some((_, NamedSource::Image(image))) => NamedBase::Image(image.clone()),
+            Some((place, _)) => NamedBase::Tree(place),
+        }
+    }
+
+    /// `FROM` a tree: all of it, copied onto nothing.
+    pub(super) fn copy_tree(
+        &mut self,
+        state: &mut StageState,
+        at: (u32, &str),
+        place: usize,
+    ) -> Result<(), Error> {
+        let operation = FilesOperation {
+            origin: Origin::Named(place),
+            sources: vec![FileSource::Path(".".to_owned())],
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            link: false,
+            exclude: Vec::new(),
+            parents: false,
+            unpack: false,
+            directory_only: false,
+        };
+        let name = self.options.named[place].name.clone();
+        self.files(state, at, "COPY", operation, Some(&name))
+    }
+
+    fn mode(&self, at: (u32, &str), mode: Option<&str>) -> Result<Option<Chmod>, Error> {
         let Some(text) = mode.filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
-        match u32::from_str_radix(text, 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(Some(mode)),
-            _ if text.bytes().any(|b| b.is_ascii_alphabetic()) => {
-                let what = format!("--chmod={text} (symbolic modes)");
-                Err(self.failed(at.0, at.1, StepError::NotSupported(what)))
+        let mode =
+            Chmod::parse(text).map_err(|why| self.failed(at.0, at.1, StepError::Invalid(why)))?;
+        Ok(Some(mode))
+    }
+}
+
+/// What a name in FROM or `--from` comes to.
+pub(super) enum NamedBase {
+    /// An image of the store, by this name.
+    Image(String),
+    /// The files of a named context.
+    Tree(usize),
+    /// Nothing.
+    Nothing,
+}
+
+/// Finds the sources of an ADD that are elsewhere, and says what is wrong with its flags.
+fn elsewhere(add: &Add, sources: Vec<FileSource>) -> Result<Vec<FileSource>, String> {
+    let checksum = add.checksum.as_deref().filter(|text| !text.is_empty());
+    if checksum.is_some() && sources.len() != 1 {
+        return Err("--checksum is for one source".to_owned());
+    }
+    let remote = |source| match source {
+        FileSource::Path(path) => Ok(match remote(&path, add, checksum)? {
+            Some(remote) => FileSource::Remote(remote),
+            None if checksum.is_some() => {
+                return Err("--checksum is for URLs and repositories".to_owned());
             }
-            _ => {
-                let why = format!("--chmod={text}: a mode is octal, from 0 to 7777");
-                Err(self.failed(at.0, at.1, StepError::Invalid(why)))
+            None => FileSource::Path(path),
+        }),
+        other => Ok(other),
+    };
+    sources.into_iter().map(remote).collect()
+}
+
+fn remote(path: &str, add: &Add, checksum: Option<&str>) -> Result<Option<Remote>, String> {
+    let shown = redacted(path);
+    if let Some(reference) = git::Reference::parse(path).map_err(|why| format!("{shown}: {why}"))? {
+        let reference = reference.with_flags(add.keep_git_dir, checksum)?;
+        return Ok(Some(Remote::Repository(Box::new(reference))));
+    }
+    if !is_url(path) {
+        return Ok(None);
+    }
+    let checksum = match checksum {
+        Some(text) => Some(text.parse::<Digest>().map_err(|_| {
+            format!("--checksum={text}: for a URL it is sha256: and 64 hexadecimal digits")
+        })?),
+        None => None,
+    };
+    // BuildKit's word for a file that the URL does not name; Content-Disposition counts for nothing.
+    let name = Url::parse(path).and_then(|url| url.file_name());
+    Ok(Some(Remote::File {
+        url: path.to_owned(),
+        name: name.unwrap_or_else(|| "__unnamed__".to_owned()),
+        checksum,
+        unpack: add.unpack == Some(true),
+    }))
+}
+
+/// How history tells a source: without a password.
+fn told(source: &FileSource) -> String {
+    match source {
+        FileSource::Path(path) => path.clone(),
+        FileSource::Inline { name, .. } => name.clone(),
+        FileSource::Remote(Remote::File { url, .. }) => redacted(url),
+        FileSource::Remote(Remote::Repository(reference)) => {
+            let mut text = redacted(&reference.remote);
+            if reference.name.is_some() || reference.subdirectory.is_some() {
+                text.push('#');
+                text.push_str(reference.name.as_deref().unwrap_or(""));
             }
+            if let Some(directory) = &reference.subdirectory {
+                text.push(':');
+                text.push_str(directory);
+            }
+            text
         }
     }
+}
+
+/// The sources, which are expanded already: what an escape kept as it is stays so.
+fn sources(sources: &[Source]) -> Vec<FileSource> {
+    let source = |source: &Source| match source {
+        Source::Path(path) => FileSource::Path(path.clone()),
+        Source::Heredoc { name, content, .. } => FileSource::Inline {
+            name: name.clone(),
+            content: content.clone(),
+        },
+    };
+    sources.iter().map(source).collect()
 }
 
 /// The destination below the working directory; a trailing slash, or `.`, says "a directory".
@@ -194,8 +307,6 @@ fn destination(config: &StageConfig, text: &str) -> String {
     }
 }
 
-fn is_remote(path: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
+fn is_url(path: &str) -> bool {
+    path.starts_with("http://") || path.starts_with("https://")
 }

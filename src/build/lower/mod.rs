@@ -10,6 +10,14 @@
 //! supported is refused before anything is changed.
 
 mod files;
+pub mod mounts;
+mod several;
+mod uncached;
+
+pub use several::lower_all;
+use uncached::{is_uncached, unknown_stages};
+
+use files::NamedBase;
 
 use std::collections::BTreeSet;
 
@@ -18,17 +26,18 @@ use serde_json::{Value, json};
 use super::config::StageConfig;
 use super::error::{Error, StepError};
 use super::event::StepInfo;
-use super::options::Options;
+use super::named;
+use super::options::{Entitlement, Options};
 use super::plan::{
     Arguments, Base, BuildGraph, FilesOperation, Operation, Origin, ResolveBase, RunOperation,
     StagePlan, Step,
 };
-use super::platform::{parse_platform, platform_argument};
+use super::platform::{PLATFORM_ARGUMENTS, parse_platform, platform_argument};
 use crate::dockerfile::{
     self, Dockerfile, Instruction, Kind, Run, RunNetwork, RunSecurity, Script, StageGraph,
     StageSource,
 };
-use crate::executor::Network;
+use crate::executor::{Network, Security};
 use crate::oci::Platform;
 use crate::store::{self, Image};
 
@@ -45,7 +54,8 @@ pub fn lower(
     };
     let mut used = BTreeSet::new();
     let globals = global_args(dockerfile, options, &mut used).map_err(parse)?;
-    let automatic = |arg: &str| platform_argument(arg, options, &options.platform);
+    let automatic =
+        |arg: &str| platform_argument(arg, options, &options.platform, last_stage(dockerfile));
     let visible = |arg: &str| {
         globals
             .get(arg)
@@ -53,7 +63,8 @@ pub fn lower(
             .flatten()
             .or_else(|| automatic(arg))
     };
-    let graph = dockerfile.stage_graph(&visible).map_err(parse)?;
+    let mut graph = dockerfile.stage_graph(&visible).map_err(parse)?;
+    replace_named_stages(&mut graph, options);
     let target = graph.target(options.target.as_deref())?;
     let mut lowering = Lowering {
         dockerfile,
@@ -73,12 +84,36 @@ pub fn lower(
         mut stages, used, ..
     } = lowering;
     number(&mut stages);
-    let warnings = unused_arguments(options, &used);
+    let mut warnings = unused_arguments(options, &used);
+    warnings.extend(unknown_stages(dockerfile, options));
     Ok(BuildGraph {
         stages,
-        target,
+        targets: vec![target],
         warnings,
     })
+}
+
+/// The name of the last stage.
+fn last_stage(dockerfile: &Dockerfile) -> Option<&str> {
+    dockerfile.stages.last()?.name.as_deref()
+}
+
+/// A stage whose name is a named context's is what that one is: it stands on it, and needs nothing.
+fn replace_named_stages(graph: &mut StageGraph, options: &Options) {
+    for node in &mut graph.nodes {
+        if let Some(name) = node
+            .name
+            .as_deref()
+            .filter(|name| is_replaced(name, options))
+        {
+            node.base = StageSource::Image(name.to_owned());
+            node.references.clear();
+        }
+    }
+}
+
+fn is_replaced(stage: &str, options: &Options) -> bool {
+    named::find(&options.named, stage).is_some()
 }
 
 fn number(stages: &mut [Option<StagePlan>]) {
@@ -99,7 +134,7 @@ fn unused_arguments(options: &Options, used: &BTreeSet<String>) -> Vec<String> {
         .build_args
         .keys()
         .map(String::as_str)
-        .filter(|name| !used.contains(*name) && !is_proxy(name))
+        .filter(|name| !used.contains(*name) && !is_proxy(name) && !is_for_the_builder(name))
         .collect();
     if unused.is_empty() {
         return Vec::new();
@@ -110,8 +145,13 @@ fn unused_arguments(options: &Options, used: &BTreeSet<String>) -> Vec<String> {
     )]
 }
 
+/// The names that speak to the builder, not to the file.
+fn is_for_the_builder(name: &str) -> bool {
+    name.starts_with("BUILDKIT_") || PLATFORM_ARGUMENTS.contains(&name)
+}
+
 /// The names that RUN sees without ARG if they are given; then no cache key or history holds them.
-fn is_proxy(name: &str) -> bool {
+pub(super) fn is_proxy(name: &str) -> bool {
     matches!(
         name.to_ascii_lowercase().as_str(),
         "http_proxy" | "https_proxy" | "ftp_proxy" | "no_proxy" | "all_proxy"
@@ -129,7 +169,9 @@ fn global_args(
             continue;
         };
         let given = |name: &str| options.build_args.get(name).cloned();
-        let automatic = |name: &str| platform_argument(name, options, &options.platform);
+        let automatic = |name: &str| {
+            platform_argument(name, options, &options.platform, last_stage(dockerfile))
+        };
         let seen = globals.clone();
         let environment = |name: &str| {
             seen.get(name)
@@ -170,6 +212,8 @@ struct StageState {
     arguments: Arguments,
     platform: Platform,
     steps: Vec<Step>,
+    /// Whether the base's triggers are being gone through.
+    in_triggers: bool,
 }
 
 impl StageState {
@@ -201,12 +245,13 @@ impl Lowering<'_> {
                 .map_err(|why| self.failed(line, &stage.from.original, StepError::Invalid(why)))?,
             None => self.options.platform.clone(),
         };
-        let base = self.base(
+        let (base, tree) = self.base(
             &node.base,
             (&platform, node.platform.is_some()),
             line,
             &stage.from.original,
         )?;
+        let replaced = (stage.name.as_deref()).is_some_and(|name| is_replaced(name, self.options));
         let mut state = StageState {
             index,
             label: stage
@@ -217,6 +262,7 @@ impl Lowering<'_> {
             arguments: self.base_arguments(&base),
             platform: platform.clone(),
             steps: Vec::new(),
+            in_triggers: false,
         };
         let triggers = state.config.run.on_build.take().unwrap_or_default();
         self.push(
@@ -226,6 +272,7 @@ impl Lowering<'_> {
             String::new(),
             Value::Null,
         );
+        state.in_triggers = true;
         for trigger in triggers {
             let instruction =
                 dockerfile::parse_instruction(&trigger, line).map_err(|source| Error::Parse {
@@ -234,7 +281,12 @@ impl Lowering<'_> {
                 })?;
             self.instruction(&mut state, &instruction)?;
         }
-        for instruction in &stage.instructions {
+        state.in_triggers = false;
+        if let Some(place) = tree {
+            self.copy_tree(&mut state, (line, &stage.from.original), place)?;
+        }
+        let instructions = stage.instructions.iter().filter(|_| !replaced);
+        for instruction in instructions {
             self.instruction(&mut state, instruction)?;
         }
         if is_target && !self.options.labels.is_empty() {
@@ -245,6 +297,8 @@ impl Lowering<'_> {
             arguments: state.arguments,
             steps: state.steps,
             platform,
+            no_cache: self.options.no_cache
+                || is_uncached(self.options, index, stage.name.as_deref()),
         })
     }
 
@@ -270,29 +324,36 @@ impl Lowering<'_> {
         Error::Step {
             name: self.name.to_owned(),
             line,
+            column: self.dockerfile.column_of(line),
             instruction: instruction.to_owned(),
             source: Box::new(error),
         }
     }
 
+    /// What a stage stands on, and the named context whose files come first.
     fn base(
         &mut self,
         source: &StageSource,
         (platform, asked): (&Platform, bool),
         line: u32,
         text: &str,
-    ) -> Result<Base, Error> {
-        match source {
-            StageSource::Scratch => Ok(Base::Scratch),
-            StageSource::Stage(index) => Ok(Base::Stage(*index)),
-            StageSource::Image(name) => match self.images.image(name, platform) {
-                Ok(image) => {
-                    self.same_platform(&image, name, platform, asked)
-                        .map_err(|error| self.failed(line, text, error))?;
-                    Ok(Base::Image(Box::new(image)))
-                }
-                Err(error) => Err(self.failed(line, text, missing_image(error))),
+    ) -> Result<(Base, Option<usize>), Error> {
+        let name = match source {
+            StageSource::Scratch => return Ok((Base::Scratch, None)),
+            StageSource::Stage(index) => return Ok((Base::Stage(*index), None)),
+            StageSource::Image(name) => match self.named_image(name) {
+                NamedBase::Nothing => return Ok((Base::Scratch, None)),
+                NamedBase::Tree(place) => return Ok((Base::Scratch, Some(place))),
+                NamedBase::Image(name) => name,
             },
+        };
+        match self.images.image(&name, platform) {
+            Ok(image) => {
+                self.same_platform(&image, &name, platform, asked)
+                    .map_err(|error| self.failed(line, text, error))?;
+                Ok((Base::Image(Box::new(image)), None))
+            }
+            Err(error) => Err(self.failed(line, text, missing_image(error))),
         }
     }
 
@@ -306,11 +367,7 @@ impl Lowering<'_> {
         asked: bool,
     ) -> Result<(), StepError> {
         let found = image.config.platform();
-        let same = found.os == wanted.os
-            && found.architecture == wanted.architecture
-            && (wanted.variant.is_none()
-                || found.variant.is_none()
-                || found.variant == wanted.variant);
+        let same = wanted.distance(&found).is_some();
         if same || !(asked || *wanted != self.options.build_platform) {
             return Ok(());
         }
@@ -345,9 +402,11 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// What a stage begins with. There is always a PATH, in the image too, as docker has it: so
+    /// `ENV PATH=$PATH:/x` means the same on every base.
     fn base_config(&self, base: &Base) -> StageConfig {
-        match base {
-            Base::Scratch => StageConfig::on_nothing(),
+        let mut config = match base {
+            Base::Scratch => StageConfig::default(),
             Base::Image(image) => {
                 StageConfig::on(&image.config.config, image.config.author.clone())
             }
@@ -359,7 +418,11 @@ impl Lowering<'_> {
                     StageConfig::on(&step.config.run, step.config.author.clone())
                 })
             }
+        };
+        if config.env("PATH").is_none() {
+            config.set_env("PATH", crate::executor::DEFAULT_PATH);
         }
+        config
     }
 
     fn push(
@@ -377,6 +440,8 @@ impl Lowering<'_> {
             stage_steps: 0,
             text: text.to_owned(),
             line,
+            column: self.dockerfile.column_of(line),
+            trigger: state.in_triggers,
         };
         let config = state.config.clone();
         // What an instruction gives depends on more than its words and its parent: whether this
@@ -414,7 +479,7 @@ impl Lowering<'_> {
                 source,
             })?;
         match &expanded.instruction.kind {
-            Kind::Run(run) => self.run(state, at, run),
+            Kind::Run(run) => self.run(state, &expanded.instruction, run),
             Kind::Copy(copy) => self.copy(state, &expanded.instruction, copy),
             Kind::Add(add) => self.add(state, at, add),
             kind @ Kind::Workdir(_) => self.workdir(state, at, kind),
@@ -428,14 +493,14 @@ impl Lowering<'_> {
         instruction: &Instruction,
         definitions: &[dockerfile::ArgDefinition],
     ) -> Result<(), Error> {
-        let options = self.options;
+        let (options, dockerfile) = (self.options, self.dockerfile);
         let globals = self.globals;
         let given = |name: &str| options.build_args.get(name).cloned();
         let inherited = |name: &str| match globals.get(name) {
             Some(value) => value.clone(),
             // The build's platform, whatever this stage runs on: a cross-compiler's stage is
             // `FROM --platform=$BUILDPLATFORM` and compiles for TARGETARCH.
-            None => platform_argument(name, options, &options.platform),
+            None => platform_argument(name, options, &options.platform, last_stage(dockerfile)),
         };
         let defined = {
             let environment = |name: &str| state.lookup(name);
@@ -512,6 +577,7 @@ impl Lowering<'_> {
             mode: None,
             link: false,
             exclude: Vec::new(),
+            parents: false,
             unpack: false,
             directory_only: true,
         };
@@ -519,32 +585,49 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn run(&mut self, state: &mut StageState, at: (u32, &str), run: &Run) -> Result<(), Error> {
-        let refuse =
-            |what: &str| Err(self.failed(at.0, at.1, StepError::NotSupported(what.to_owned())));
-        if let Some(mount) = run.mounts.first() {
-            return refuse(&format!("RUN --mount={}", mount.text));
-        }
+    fn run(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        run: &Run,
+    ) -> Result<(), Error> {
+        let at = (instruction.span.line, instruction.original.as_str());
         if !run.devices.is_empty() {
-            return refuse("RUN --device");
-        }
-        if run.security == Some(RunSecurity::Insecure) {
-            return refuse("RUN --security=insecure");
+            let what = "RUN --device".to_owned();
+            return Err(self.failed(at.0, at.1, StepError::NotSupported(what)));
         }
         let network = match run.network {
             None | Some(RunNetwork::Default) => self.options.network,
             Some(RunNetwork::None) => Network::None,
             Some(RunNetwork::Host) => Network::Host,
         };
+        if network == Network::Host && self.options.network != Network::Host {
+            self.entitled(at, Entitlement::NetworkHost, "RUN --network=host")?;
+        }
+        let security = match run.security {
+            None | Some(RunSecurity::Sandbox) => Security::Sandbox,
+            Some(RunSecurity::Insecure) => {
+                let what = "RUN --security=insecure";
+                self.entitled(at, Entitlement::SecurityInsecure, what)?;
+                Security::Insecure
+            }
+        };
+        let mounts = self.mounts(state, instruction, run)?;
         let (arguments, script) = self.script(state, run);
         let declared = declared_arguments(state);
-        let identity = json!({
+        let mut identity = json!({
             "run": arguments,
             "script": script,
             "arguments": declared,
             "network": format!("{network:?}"),
             "hosts": self.options.add_hosts,
         });
+        if !mounts.is_empty() {
+            identity["mounts"] = mounts.iter().map(mounts::identity).collect();
+        }
+        if security == Security::Insecure {
+            identity["security"] = "insecure".into();
+        }
         let created_by = run_created_by(&declared, &arguments, script.as_ref());
         let operation = RunOperation {
             environment: self.environment(state),
@@ -553,9 +636,28 @@ impl Lowering<'_> {
             arguments,
             network,
             script,
+            security,
+            mounts,
         };
         self.push(state, at, Operation::Run(operation), created_by, identity);
         Ok(())
+    }
+
+    /// Whether the build was started with leave for what an instruction asks.
+    fn entitled(
+        &self,
+        (line, text): (u32, &str),
+        entitlement: Entitlement,
+        what: &str,
+    ) -> Result<(), Error> {
+        if self.options.allow.contains(&entitlement) {
+            return Ok(());
+        }
+        let why = format!(
+            "{what} needs leave that nobody gave; build with --allow {} if you trust the file",
+            entitlement.word()
+        );
+        Err(self.failed(line, text, StepError::Invalid(why)))
     }
 
     fn script(&self, state: &StageState, run: &Run) -> (Vec<String>, Option<(String, String)>) {

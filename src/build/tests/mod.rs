@@ -102,7 +102,7 @@ impl House {
             name: "Dockerfile",
             context: &context,
         };
-        let image = build(
+        let mut built = build(
             &lease,
             input,
             &options,
@@ -110,7 +110,7 @@ impl House {
             &Cancel::new().unwrap(),
             &sink,
         )?;
-        Ok((image, events.into_inner().unwrap()))
+        Ok((built.images.remove(0), events.into_inner().unwrap()))
     }
 }
 
@@ -123,11 +123,17 @@ fn options() -> Options {
     Options {
         target: None,
         build_args: BTreeMap::new(),
+        annotations: Default::default(),
+        squash: false,
         labels: Vec::new(),
         tags: Vec::new(),
         platform: platform.clone(),
+        platforms: Vec::new(),
         build_platform: platform,
         no_cache: false,
+        no_cache_stages: Vec::new(),
+        cache_from: Vec::new(),
+        cache_to: Vec::new(),
         network: Network::Host,
         compression: Compression::default(),
         jobs: 2,
@@ -137,6 +143,11 @@ fn options() -> Options {
         resolv_conf: Vec::new(),
         shm_size: 64 << 20,
         ulimits: Vec::new(),
+        secrets: BTreeMap::new(),
+        ssh: BTreeMap::new(),
+        allow: Default::default(),
+        named: Vec::new(),
+        remote: remote::Settings::default(),
     }
 }
 
@@ -225,7 +236,8 @@ fn a_stage_that_the_target_does_not_need_is_not_looked_at() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("Dockerfile:2: COPY missing /: \"missing\" is not in the build context"),
+        error
+            .starts_with("Dockerfile:2:1: COPY missing /: \"missing\" is not in the build context"),
         "{error}"
     );
 }
@@ -264,12 +276,8 @@ fn the_same_input_gives_the_same_digest_under_a_timestamp() {
 fn what_is_not_there_yet_is_refused_by_name_and_line() {
     let house = House::new();
     for (line, what) in [
-        (
-            "RUN --mount=type=cache,target=/c true",
-            "RUN --mount=type=cache,target=/c",
-        ),
-        ("ADD https://example.org/x /", "ADD of a URL"),
-        ("COPY --parents a /", "COPY --parents"),
+        ("RUN --device=vendor.com/gpu=0 true", "RUN --device"),
+        ("RUN --security=insecure true", "--allow security.insecure"),
     ] {
         let error = house
             .build(&format!("FROM scratch\n{line}\n"), |_| {})
@@ -424,7 +432,7 @@ fn what_would_harm_the_image_is_refused_with_its_line() {
     ] {
         let error = refusal(&house, line);
         assert!(
-            error.starts_with(&format!("Dockerfile:4: {line}: ")) && error.contains(why),
+            error.starts_with(&format!("Dockerfile:4:1: {line}: ")) && error.contains(why),
             "{error}"
         );
     }
@@ -530,4 +538,83 @@ fn a_missing_index_is_made_again_and_never_taken_for_an_empty_one() {
         "{error}"
     );
     assert!(root.join("blobs/sha256").read_dir().unwrap().count() > 0);
+}
+
+#[test]
+fn a_heredoc_is_expanded_once() {
+    let house = House::new();
+    let text = "FROM scratch\nENV X=value\nCOPY <<E <<'Q' /\n\\$X $X \\\\$X\nE\n\\$X $X\nQ\n";
+    let (image, _) = house.build(text, |_| {}).unwrap();
+    let mut reader = last_layer(&house, &image);
+    let mut found = BTreeMap::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut content = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut content).unwrap();
+        found.insert(String::from_utf8(entry.path).unwrap(), content);
+    }
+    assert_eq!(found["E"], "$X value \\value\n");
+    assert_eq!(found["Q"], "\\$X $X\n");
+}
+
+#[test]
+fn platform_arguments_are_as_buildkit_has_them() {
+    let house = House::new();
+    let text = "FROM scratch AS last\nARG TARGETSTAGE\nARG TARGETOSVERSION\nARG BUILDARCH\n\
+                LABEL x=\"$TARGETSTAGE/$TARGETOSVERSION/$BUILDARCH\"\n";
+    let label = |change: fn(&mut Options)| {
+        let (image, _) = house.build(text, change).unwrap();
+        image.config.config.labels.unwrap()["x"].clone()
+    };
+    assert_eq!(label(|_| {}), "last//amd64");
+    assert_eq!(
+        label(|options| options.target = Some("0".into())),
+        "0//amd64"
+    );
+    let given = |options: &mut Options| {
+        options.build_args = BTreeMap::from([("BUILDARCH".into(), "riscv64".into())]);
+    };
+    assert_eq!(label(given), "last//riscv64");
+}
+
+#[test]
+fn what_past_builds_did_with_each_step_is_remembered() {
+    use crate::catalog::memory::Outcome::{self, Cached, Content, First, Instruction, Parent};
+    let house = House::new();
+    house.file("a", "one");
+    let text = "FROM scratch\nCOPY a /\nENV X=1\nLABEL y=z\n";
+    let outcomes = |dockerfile: &str| -> Vec<Outcome> {
+        house.build(dockerfile, |_| {}).unwrap();
+        let context = Context::open(&house.context(), None, None).unwrap();
+        let subject = memory::subject(&context, "Dockerfile", &options());
+        let builds = house.store.catalog().read(|tx| tx.builds(&subject, 1));
+        builds.unwrap()[0]
+            .steps
+            .iter()
+            .map(|step| step.outcome)
+            .collect()
+    };
+    assert_eq!(outcomes(text), [Cached, First, First, First]);
+    house.file("a", "two");
+    assert_eq!(outcomes(text), [Cached, Content, Parent, Parent]);
+    house.file("a", "three");
+    assert_eq!(outcomes(text), [Cached, Content, Parent, Parent]);
+    let longer = format!("{text}ENV W=1\n");
+    assert_eq!(
+        outcomes(&longer),
+        [Cached, Cached, Cached, Cached, Instruction]
+    );
+    // All cached: nothing to remember, so the last one is still that before.
+    assert_eq!(
+        outcomes(&longer),
+        [Cached, Cached, Cached, Cached, Instruction]
+    );
+}
+
+#[test]
+fn there_is_always_a_path_to_add_to() {
+    let house = House::new();
+    let text = "FROM scratch\nENV PATH=$PATH:/x\n";
+    let (image, _) = house.build(text, |_| {}).unwrap();
+    let path = format!("PATH={}:/x", executor::DEFAULT_PATH);
+    assert_eq!(image.config.config.env.unwrap(), [path]);
 }

@@ -9,6 +9,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub mod build;
+pub mod cache;
+pub mod output;
+pub mod secrets;
+pub mod sources;
 pub mod values;
 
 use super::commands;
@@ -21,7 +25,8 @@ pub use build::BuildArgs;
     name = "rstore",
     version,
     after_help = "Exit codes: 0 done, 1 error, 2 usage, 4 corruption found, 5 partly done, \
-                  75 busy, 130 or 143 interrupted; build: that of the failed RUN."
+                  75 busy, 130 or 143 interrupted; build: that of the failed RUN; shell: that of \
+                  the command."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -54,6 +59,8 @@ pub enum Command {
     Build(Box<BuildArgs>),
     Import(commands::import::Args),
     Load(commands::load::Args),
+    Save(commands::save::Args),
+    Export(commands::export::Args),
     Images(commands::images::Args),
     History(commands::history::Args),
     Inspect(commands::inspect::Args),
@@ -70,6 +77,7 @@ pub enum Command {
     /// No longer keep an image for its pin
     Unpin(commands::pin::Args),
     Prune(commands::prune::Args),
+    Shell(commands::shell::Args),
     Completions(commands::completions::Args),
     Version(commands::version::Args),
 }
@@ -84,12 +92,17 @@ impl Command {
                 | Command::Ps(_)
                 | Command::Rmi(_)
                 | Command::Prune(_)
+                | Command::Shell(_)
         )
     }
 
     /// Whether it cannot do without a user namespace where the user isn't root.
     pub fn runs_steps(&self) -> bool {
-        matches!(self, Command::Build(_))
+        match self {
+            Command::Build(arguments) => arguments.call() == build::Call::Build,
+            Command::Shell(_) => true,
+            _ => false,
+        }
     }
 }
 

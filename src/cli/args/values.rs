@@ -1,9 +1,9 @@
 //! Values on the command line: from text to what is meant, or a reason why not.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::build::Call;
 use crate::catalog::Millis;
 use crate::executor::Resource;
 use crate::oci::Platform;
@@ -56,6 +56,14 @@ pub fn build_arg(text: &str) -> Result<(String, Option<String>), String> {
     Ok((key.to_owned(), value))
 }
 
+/// `--pull`, as long as there is no pull.
+pub fn no_pull(text: &str) -> Result<bool, String> {
+    match text {
+        "false" => Ok(false),
+        _ => Err("this version cannot pull: `skopeo copy docker://NAME oci:STORE:NAME` or `rstore load` bring a newer base image".to_owned()),
+    }
+}
+
 /// An image name that can be a tag, as it is stored.
 pub fn tag(text: &str) -> Result<String, String> {
     Store::tag_name(text).map_err(|error| error.to_string())
@@ -86,7 +94,9 @@ pub fn platform(text: &str) -> Result<Platform, String> {
     // containerd's normalisation: v8 is what arm64 always is.
     let variant = variant
         .map(str::to_ascii_lowercase)
-        .filter(|variant| !(architecture == "arm64" && variant == "v8"));
+        .filter(|variant| !(architecture == "arm64" && variant == "v8"))
+        // And v7 is what arm alone means.
+        .or_else(|| (architecture == "arm").then(|| "v7".to_owned()));
     Ok(Platform {
         architecture,
         os: os.to_ascii_lowercase(),
@@ -181,17 +191,6 @@ pub fn ulimit(text: &str) -> Result<(Resource, u64, u64), String> {
     Ok((resource, soft, hard))
 }
 
-/// A directory on this machine.
-pub fn context(text: std::ffi::OsString) -> Result<PathBuf, String> {
-    let shown = text.to_string_lossy();
-    if shown == "-" || shown.starts_with("http://") || shown.starts_with("https://") {
-        return Err(
-            "a context on stdin or behind an URL is not supported yet: name a directory".to_owned(),
-        );
-    }
-    Ok(PathBuf::from(text))
-}
-
 /// A moment: an age before `now` (`24h`, `7d`, `1h30m`), a date, an RFC 3339 time, or seconds since
 /// the epoch.
 pub fn moment(text: &str, now: Millis) -> Result<Millis, String> {
@@ -235,6 +234,28 @@ pub fn age(text: &str) -> Option<Millis> {
     (!text.is_empty()).then_some(total)
 }
 
+/// What to do with a Dockerfile: `build`, `check`, `check,format=json`.
+pub fn call(text: &str) -> Result<Call, String> {
+    let (method, format) = match text.split_once(',') {
+        None => (text, "text"),
+        Some((method, option)) => match option.split_once('=') {
+            Some(("format", format)) => (method, format),
+            _ => {
+                return Err(format!(
+                    "{option:?} is no option; it is format=text or format=json"
+                ));
+            }
+        },
+    };
+    match (method, format) {
+        ("build", _) if method == text => Ok(Call::Build),
+        ("check" | "lint", "text") => Ok(Call::Check),
+        ("check" | "lint", "json") => Ok(Call::CheckJson),
+        ("check" | "lint", other) => Err(format!("{other:?} is no format; it is text or json")),
+        _ => Err("there are build, check and check,format=json".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +270,22 @@ mod tests {
         assert_eq!(moment("7", now), Ok(7000));
         for bad in ["", "x", "5x", "h", "-1h", "1h30"] {
             assert!(moment(bad, now).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_has_a_method_and_perhaps_a_format() {
+        assert_eq!(call("build"), Ok(Call::Build));
+        assert_eq!(call("check"), Ok(Call::Check));
+        assert_eq!(call("check,format=json"), Ok(Call::CheckJson));
+        for bad in [
+            "outline",
+            "check,json",
+            "check,format=xml",
+            "build,format=json",
+            "",
+        ] {
+            assert!(call(bad).is_err(), "{bad}");
         }
     }
 

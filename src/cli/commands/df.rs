@@ -10,11 +10,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::view::View;
+use crate::catalog::Millis;
+use crate::catalog::cache_mount::CacheMountRow;
 use crate::cli::args::ListArgs;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
 use crate::cli::render::table::{self, Heading};
-use crate::cli::render::{Column, Format, Look, Record, SCHEMA, list, text};
+use crate::cli::render::{Column, Format, Look, Record, SCHEMA, list, text, time};
 use crate::cli::{Context, Result, exit};
+use crate::fsutil;
 use crate::gc::{self, Usage, UsageKind};
 use crate::graph::{Classes, Image, ImageGraph, State};
 use crate::layout::Layout;
@@ -29,7 +32,7 @@ use crate::layout::Layout;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Filters: type")]
 pub struct Args {
-    /// Also each image with its own and its shared bytes
+    /// Also each image with its own and its shared bytes, and each cache mount
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
@@ -142,8 +145,13 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     match arguments.list.format {
         Format::Table if plain => write_table(&usage, rows, &look, &mut context.out)?,
         Format::Json if plain => {
-            let images = arguments.verbose.then(|| json_images(&graph, &classes));
-            write_json(&usage, rows, images, context)?;
+            let mut document = json!({ "schema": SCHEMA, "rows": rows, "total": usage.total });
+            if arguments.verbose {
+                document["images"] = json_images(&graph, &classes);
+                document["cache_mounts"] = serde_json::to_value(cache_mounts(&graph, &layout)?)?;
+            }
+            serde_json::to_writer_pretty(&mut context.out, &document)?;
+            writeln!(context.out)?;
         }
         _ => {
             let titles: Vec<&str> = Row::columns().iter().map(|column| column.title).collect();
@@ -152,6 +160,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     }
     if arguments.verbose && matches!(arguments.list.format, Format::Table) {
         write_images(&graph, &classes, &look, &mut context.out)?;
+        write_cache_mounts(cache_mounts(&graph, &layout)?, &look, &mut context.out)?;
     }
     Ok(())
 }
@@ -202,21 +211,6 @@ fn write_table(usage: &Usage, rows: Vec<Row>, look: &Look, out: &mut dyn Write) 
     table::write(out, &headings, cells, look.width)
 }
 
-fn write_json(
-    usage: &Usage,
-    rows: Vec<Row>,
-    images: Option<Value>,
-    context: &mut Context,
-) -> Result {
-    let mut document = json!({ "schema": SCHEMA, "rows": rows, "total": usage.total });
-    if let Some(images) = images {
-        document["images"] = images;
-    }
-    serde_json::to_writer_pretty(&mut context.out, &document)?;
-    writeln!(context.out)?;
-    Ok(())
-}
-
 fn json_images(graph: &ImageGraph, classes: &Classes) -> Value {
     let image = |image: Image| {
         json!({
@@ -258,4 +252,60 @@ fn write_images(graph: &ImageGraph, classes: &Classes, look: &Look, out: &mut dy
     };
     writeln!(out)?;
     table::write(out, &headings, images.iter().map(row).collect(), look.width)
+}
+
+/// A cache mount.
+#[derive(Debug, Serialize)]
+struct CacheMountLine {
+    id: String,
+    directory: String,
+    size: u64,
+    #[serde(serialize_with = "time::json")]
+    first_seen: Millis,
+    #[serde(serialize_with = "time::json")]
+    last_used: Millis,
+    in_use: bool,
+}
+
+fn cache_mounts(graph: &ImageGraph, layout: &Layout) -> Result<Vec<CacheMountLine>> {
+    let line = |mount: &CacheMountRow| -> Result<CacheMountLine> {
+        let directory = gc::cache_mounts::place(mount);
+        Ok(CacheMountLine {
+            id: mount.name.clone(),
+            size: fsutil::allocated_tree(&layout.root().join(&directory))?,
+            directory: directory.to_string_lossy().into_owned(),
+            first_seen: mount.first_seen,
+            last_used: mount.last_used,
+            in_use: gc::cache_mounts::is_in_use(layout, mount)?,
+        })
+    };
+    graph.cache_mounts().iter().map(line).collect()
+}
+
+/// Each cache mount, where there are any.
+fn write_cache_mounts(mounts: Vec<CacheMountLine>, look: &Look, out: &mut dyn Write) -> Result {
+    if mounts.is_empty() {
+        return Ok(());
+    }
+    let titles = ["CACHE MOUNT", "SIZE", "LAST USED", "IN USE", "DIRECTORY"];
+    let headings = titles.map(|title| Heading {
+        flexible: title == "CACHE MOUNT",
+        ..Heading::new(title)
+    });
+    let row = |mount: CacheMountLine| {
+        vec![
+            text::clean(&mount.id),
+            look.size(mount.size),
+            look.ago(mount.last_used),
+            if mount.in_use { "yes" } else { "no" }.to_owned(),
+            mount.directory,
+        ]
+    };
+    writeln!(out)?;
+    table::write(
+        out,
+        &headings,
+        mounts.into_iter().map(row).collect(),
+        look.width,
+    )
 }

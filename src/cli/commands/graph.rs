@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::view::{self, View};
 use crate::cli::render::picture::{Edge, EdgeKind, Picture, Vertex};
 use crate::cli::render::tree::{self, Node};
-use crate::cli::render::{Look, size, text};
+use crate::cli::render::{Look, size, svg, text};
 use crate::cli::{Context, Result};
 use crate::graph::{Image, NodeId};
 use crate::oci::document::Role;
@@ -27,7 +27,8 @@ Examples:
   rstore graph
   rstore graph --up alpine
   rstore graph --down --layers app
-  rstore graph --format dot app | dot -Tsvg > app.svg")]
+  rstore graph --format dot app | dot -Tsvg > app.svg
+  rstore graph --format html > graph.html")]
 pub struct Args {
     /// Names, IDs or digests of images or layers
     #[arg(value_name = "REF")]
@@ -47,7 +48,7 @@ pub struct Args {
     /// What it needs
     #[arg(long, requires = "references")]
     pub down: bool,
-    /// Print digests and instructions in full
+    /// Print digests and instructions in full, and long lines of steps unfolded
     #[arg(long)]
     pub no_trunc: bool,
     /// Print sizes in bytes
@@ -62,6 +63,12 @@ pub enum Form {
     Tree,
     /// For graphviz
     Dot,
+    /// For Markdown pages
+    Mermaid,
+    /// A picture
+    Svg,
+    /// A page that finds things in the picture
+    Html,
     /// For programs
     Json,
 }
@@ -102,6 +109,22 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             let shown = drawing.relatives(&named, direction);
             write!(out, "{}", drawing.picture(&shown).dot())?;
         }
+        (Form::Mermaid, direction) => {
+            let shown = drawing.relatives(&named, direction);
+            write!(out, "{}", drawing.picture(&shown).mermaid())?;
+        }
+        (Form::Svg, direction) => {
+            let shown = drawing.relatives(&named, direction);
+            write!(out, "{}", svg::svg(&drawing.picture(&shown)))?;
+        }
+        (Form::Html, direction) => {
+            let shown = drawing.relatives(&named, direction);
+            let title = match arguments.references.as_slice() {
+                [] => "rstore".to_owned(),
+                references => references.join(", "),
+            };
+            write!(out, "{}", svg::html(&drawing.picture(&shown), &title))?;
+        }
         (Form::Json, direction) => {
             let shown = drawing.relatives(&named, direction);
             writeln!(out, "{}", drawing.picture(&shown).json()?)?;
@@ -124,6 +147,17 @@ pub fn write_forest(view: &View, nodes: Vec<NodeId>, look: &Look, out: &mut dyn 
 enum Direction {
     Up,
     Down,
+}
+
+/// A line of more unnamed steps than this is folded to its first and its last.
+const LONGEST_LINE: usize = 6;
+
+/// What a folded line of steps leaves out.
+struct Fold {
+    steps: usize,
+    last: NodeId,
+    /// Bytes that the line has added, from its first step to its last.
+    added: u64,
 }
 
 struct Drawing<'a> {
@@ -284,16 +318,21 @@ impl Drawing<'_> {
         out: &mut dyn Write,
     ) -> Result {
         let mut pending = vec![(root, String::new(), String::new())];
-        while let Some((node, prefix, below)) = pending.pop() {
+        while let Some((mut node, mut prefix, mut below)) = pending.pop() {
+            if let Some(fold) = self.fold(node, set) {
+                writeln!(out, "{prefix}{}", self.line_with_stages(node))?;
+                let added = size::shown(fold.added, self.look.exact);
+                writeln!(out, "{below}└─ ⋮ {} more steps, {added}", fold.steps)?;
+                below.push_str("   ");
+                prefix = format!("{below}└─ ");
+                below.push_str("   ");
+                node = fold.last;
+            }
             writeln!(out, "{prefix}{}", self.line_with_stages(node))?;
             let Some(image) = self.image(node) else {
                 continue;
             };
-            let children: Vec<NodeId> = image
-                .children()
-                .map(|child| child.node())
-                .filter(|child| set.contains(child))
-                .collect();
+            let children = self.children(image, set);
             if self.layers {
                 let trunk = if children.is_empty() { "   " } else { "│  " };
                 for layer in self.own_layers(image) {
@@ -315,6 +354,39 @@ impl Drawing<'_> {
             }
         }
         Ok(())
+    }
+
+    fn children(&self, image: Image, set: &HashSet<NodeId>) -> Vec<NodeId> {
+        image
+            .children()
+            .map(|child| child.node())
+            .filter(|child| set.contains(child))
+            .collect()
+    }
+
+    /// The line of steps that begins with `first`, where it is one that is folded: of nothing but
+    /// images that have no name and one child each.
+    fn fold(&self, first: NodeId, set: &HashSet<NodeId>) -> Option<Fold> {
+        if self.layers || self.look.full {
+            return None;
+        }
+        let start = self.image(first)?;
+        let mut image = start;
+        let mut length = 0;
+        while image.names().next().is_none() {
+            length += 1;
+            match self.children(image, set).as_slice() {
+                [only] if self.image(*only)?.names().next().is_none() => {
+                    image = self.image(*only)?;
+                }
+                _ => break,
+            }
+        }
+        (length > LONGEST_LINE).then(|| Fold {
+            steps: length - 2,
+            last: image.node(),
+            added: image.size().saturating_sub(start.size()),
+        })
     }
 
     /// The layers of an image that its parent doesn't have.

@@ -1,11 +1,13 @@
 //! `rstore images`: what is here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
 use super::view::{self, View};
 use crate::catalog::Millis;
+use crate::catalog::blob::{BlobId, BlobRow};
+use crate::catalog::image::NamedImage;
 use crate::cli::args::ListArgs;
 use crate::cli::context::native_platform;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
@@ -14,6 +16,7 @@ use crate::cli::{Context, Result, exit};
 use crate::graph::{Image, NodeId, State};
 use crate::oci::reference::display_parts;
 use crate::oci::{Digest, Platform};
+use crate::store::Store;
 
 /// List images
 ///
@@ -92,8 +95,12 @@ pub struct Row {
     /// Its names as filters see them: the repository alone, and with the tag.
     #[serde(skip)]
     names: Vec<String>,
+    /// Where it stands among images of the same time.
     #[serde(skip)]
-    node: NodeId,
+    place: BlobId,
+    /// Its node, where there is a graph.
+    #[serde(skip)]
+    node: Option<NodeId>,
 }
 
 impl Facts for Row {
@@ -173,33 +180,151 @@ fn or_none(text: &Option<String>) -> String {
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
     list::check::<Row>(&arguments.list)?;
     filters(arguments, None, context.now)?;
-    let view = View::open(context)?;
-    let filters = filters(arguments, Some(&view), context.now)?;
-    let named = filters.has(Key::Dangling) || filters.has(Key::State);
-    let (rows, mut hidden) = (rows(&view), Hidden::default());
-    let rows: Vec<Row> = rows
+    let store = context.open()?;
+    let look = Look::of(&arguments.list, context);
+    let (rows, hidden) = if arguments.all || arguments.tree || !arguments.list.filters.is_empty() {
+        let view = View::of(store, context.now)?;
+        let filters = filters(arguments, Some(&view), context.now)?;
+        let (rows, hidden) = all(&view, arguments, &filters);
+        if arguments.tree {
+            let nodes = rows.iter().filter_map(|row| row.node).collect();
+            super::graph::write_forest(&view, nodes, &look, &mut context.out)?;
+            return tell_hidden(arguments, hidden, context);
+        }
+        (rows, hidden)
+    } else {
+        store.scan()?;
+        let filters = filters(arguments, None, context.now)?;
+        named(&store, arguments, &filters)?
+    };
+    list::show(
+        &mut context.out,
+        rows,
+        &titles(arguments),
+        &arguments.list,
+        &look,
+    )?;
+    tell_hidden(arguments, hidden, context)
+}
+
+/// The rows that are asked for, and how many images without a name are not.
+fn all(view: &View, arguments: &Args, filters: &Filters) -> (Vec<Row>, usize) {
+    let by_state = filters.has(Key::Dangling) || filters.has(Key::State);
+    let mut hidden = 0;
+    let rows = rows(view)
         .into_iter()
         .filter(|row| filters.pass(row))
         .filter(|row| {
-            let shown = arguments.all || named || row.name.is_some();
-            if !shown {
-                hidden.count(row.state);
-            }
+            let shown = arguments.all || by_state || row.name.is_some();
+            hidden += usize::from(!shown);
             shown
         })
         .collect();
-    let look = Look::of(&arguments.list, context);
-    if arguments.tree {
-        let nodes = rows.iter().map(|row| row.node).collect();
-        super::graph::write_forest(&view, nodes, &look, &mut context.out)?;
+    (rows, hidden)
+}
+
+/// The same for a list of names that asks for nothing which only the whole graph can tell: it
+/// reads what has a name, and no more.
+fn named(store: &Store, arguments: &Args, filters: &Filters) -> Result<(Vec<Row>, usize)> {
+    let native = native_platform();
+    let (rows, images) = store.catalog().read(|tx| {
+        let mut rows = Vec::new();
+        let mut tagged = HashSet::new();
+        for named in tx.named()? {
+            let image = match named.image {
+                Some(image) => {
+                    tagged.insert(image.row.manifest);
+                    Some(image)
+                }
+                None => standing_for(tx.members(named.blob.id)?, &native),
+            };
+            rows.push(named_row(&named.name, &named.blob, image));
+        }
+        Ok((rows, tx.image_count()?.saturating_sub(tagged.len())))
+    })?;
+    let mut rows: Vec<Row> = rows.into_iter().filter(|row| filters.pass(row)).collect();
+    newest_first(&mut rows);
+    // An image without a name is not of the name that was asked for.
+    let hidden = if arguments.reference.is_some() {
+        0
     } else {
-        let titles = titles(arguments);
-        list::show(&mut context.out, rows, &titles, &arguments.list, &look)?;
-    }
+        images
+    };
+    Ok((rows, hidden))
+}
+
+/// Which member of an index lists show: that of this machine, or the first.
+fn standing_for(members: Vec<NamedImage>, platform: &Platform) -> Option<NamedImage> {
+    let wanted = platform.to_string();
+    let place = members
+        .iter()
+        .position(|image| image.row.platform == wanted)
+        .unwrap_or(0);
+    members.into_iter().nth(place)
+}
+
+fn named_row(name: &str, blob: &BlobRow, image: Option<NamedImage>) -> Row {
+    let row = match image {
+        Some(image) => Row {
+            repository: None,
+            tag: None,
+            name: None,
+            id: image.config,
+            digest: image.digest,
+            platform: image.row.platform,
+            created: image.row.created,
+            first_seen: image.row.first_seen,
+            last_used: image.row.last_used,
+            size: image.row.size,
+            state: State::Tagged,
+            parent: image.parent,
+            step: image.row.step,
+            labels: serde_json::from_str(&image.row.labels).unwrap_or_default(),
+            names: Vec::new(),
+            place: blob.id,
+            node: None,
+        },
+        None => Row {
+            repository: None,
+            tag: None,
+            name: None,
+            id: blob.digest,
+            digest: blob.digest,
+            platform: "unknown".to_owned(),
+            created: None,
+            first_seen: blob.first_seen,
+            last_used: blob.last_used,
+            size: blob.size,
+            state: State::Tagged,
+            parent: None,
+            step: None,
+            labels: BTreeMap::new(),
+            names: Vec::new(),
+            place: blob.id,
+            node: None,
+        },
+    };
+    with_name(row, name, blob.digest)
+}
+
+fn with_name(mut row: Row, name: &str, digest: Digest) -> Row {
+    let (repository, tag) = display_parts(name);
+    row.names = vec![repository.clone(), name.to_owned()];
+    row.digest = digest;
+    row.repository = Some(repository);
+    row.tag = Some(tag).filter(|tag| tag != "<none>");
+    row.name = Some(name.to_owned());
+    row
+}
+
+fn tell_hidden(arguments: &Args, hidden: usize, context: &mut Context) -> Result {
     let for_people = matches!(arguments.list.format, Format::Table) && !arguments.list.quiet;
-    if let (true, Some(words)) = (for_people, hidden.words()) {
+    if for_people && hidden > 0 {
         context.flush()?;
-        exit::tell(&words);
+        let images = if hidden == 1 { "image" } else { "images" };
+        exit::tell(&format!(
+            "{hidden} more {images} without a name; -a shows them"
+        ));
     }
     Ok(())
 }
@@ -250,17 +375,21 @@ fn rows(view: &View) -> Vec<Row> {
         .filter(|image| view.classes.state(image.node()) != State::Tagged)
         .map(|image| image_row(view, &image));
     let mut rows: Vec<Row> = named.chain(unnamed).collect();
+    newest_first(&mut rows);
+    rows
+}
+
+fn newest_first(rows: &mut [Row]) {
     rows.sort_by(|one, other| {
         let age = |row: &Row| {
             (
                 row.created.unwrap_or(row.first_seen),
                 row.first_seen,
-                row.node,
+                row.place,
             )
         };
         age(other).cmp(&age(one))
     });
-    rows
 }
 
 fn tagged_row(view: &View, name: &str, node: NodeId, native: &Platform) -> Row {
@@ -268,14 +397,8 @@ fn tagged_row(view: &View, name: &str, node: NodeId, native: &Platform) -> Row {
         Some(image) => image_row(view, &image),
         None => document_row(view, node),
     };
-    let (repository, tag) = display_parts(name);
-    row.names = vec![repository.clone(), name.to_owned()];
-    row.digest = view.graph.node(node).digest;
-    row.repository = Some(repository);
-    row.tag = Some(tag).filter(|tag| tag != "<none>");
-    row.name = Some(name.to_owned());
     row.state = view.classes.state(node);
-    row
+    with_name(row, name, view.graph.node(node).digest)
 }
 
 fn image_row(view: &View, image: &Image) -> Row {
@@ -295,7 +418,8 @@ fn image_row(view: &View, image: &Image) -> Row {
         step: image.step().map(str::to_owned),
         labels: view::labels(image),
         names: Vec::new(),
-        node: image.node(),
+        place: view.graph.node(image.node()).blob,
+        node: Some(image.node()),
     }
 }
 
@@ -318,34 +442,7 @@ fn document_row(view: &View, node: NodeId) -> Row {
         step: None,
         labels: BTreeMap::new(),
         names: Vec::new(),
-        node,
-    }
-}
-
-/// What a list without `-a` leaves out.
-#[derive(Debug, Default)]
-struct Hidden {
-    states: BTreeMap<State, usize>,
-}
-
-impl Hidden {
-    fn count(&mut self, state: State) {
-        *self.states.entry(state).or_default() += 1;
-    }
-
-    fn words(&self) -> Option<String> {
-        let total: usize = self.states.values().sum();
-        if total == 0 {
-            return None;
-        }
-        let parts = self
-            .states
-            .iter()
-            .map(|(state, count)| format!("{count} {state}"));
-        let images = if total == 1 { "image" } else { "images" };
-        Some(format!(
-            "{total} more {images} without a name ({}); -a shows them",
-            parts.collect::<Vec<_>>().join(", ")
-        ))
+        place: document.blob,
+        node: Some(node),
     }
 }

@@ -4,8 +4,10 @@ use super::args::Command;
 use super::{Context, Result};
 
 pub mod build;
+pub mod check;
 pub mod completions;
 pub mod df;
+pub mod export;
 pub mod graph;
 pub mod history;
 pub mod images;
@@ -14,11 +16,15 @@ pub mod inspect;
 pub mod layers;
 pub mod load;
 pub mod log;
+pub mod outputs;
 pub mod pin;
 pub mod prune;
 pub mod ps;
 pub mod removal;
 pub mod rmi;
+pub mod save;
+pub mod shell;
+pub mod sources;
 pub mod tag;
 pub mod untag;
 pub mod version;
@@ -31,6 +37,8 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Build(arguments) => build::run(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Load(arguments) => load::run(&arguments, context),
+        Command::Save(arguments) => save::run(&arguments, context),
+        Command::Export(arguments) => export::run(&arguments, context),
         Command::Images(arguments) => images::run(&arguments, context),
         Command::History(arguments) => history::run(&arguments, context),
         Command::Inspect(arguments) => inspect::run(&arguments, context),
@@ -46,6 +54,7 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Pin(arguments) => pin::pin(&arguments, context),
         Command::Unpin(arguments) => pin::unpin(&arguments, context),
         Command::Prune(arguments) => prune::run(&arguments, context),
+        Command::Shell(arguments) => shell::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Version(arguments) => version::run(&arguments, context),
     }

@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::removal;
 use super::view::View;
+use crate::catalog::Millis;
+use crate::cli::args::values;
 use crate::cli::render::{Format, Look, SCHEMA, size};
 use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Plan, Policy, Report, Scope};
@@ -73,6 +75,12 @@ pub struct Args {
     /// Whatever tagged and pinned images don't need in order to run
     #[arg(short, long, help_heading = "Scopes")]
     pub all: bool,
+    /// Spare what was used within AGE, or since a time
+    #[arg(long, value_name = "AGE|TIME", help_heading = "Policies")]
+    pub until: Option<String>,
+    /// Of the cache mounts take only those of this ID: id=/root/.cache
+    #[arg(long = "filter", value_name = "id=ID", help_heading = "Policies")]
+    pub filters: Vec<String>,
     /// Show what would go, and remove nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -114,6 +122,43 @@ impl Args {
     }
 }
 
+impl Args {
+    /// What is to go, and what of it is spared.
+    fn policy(&self, now: Millis) -> Result<Policy> {
+        let scope = self.scope();
+        let until = match &self.until {
+            Some(text) => Some(values::moment(text, now).map_err(exit::usage_error)?),
+            None => None,
+        };
+        let mut cache_mounts = Vec::new();
+        for filter in &self.filters {
+            match filter.split_once('=') {
+                Some(("id", id)) if !id.is_empty() => cache_mounts.push(id.to_owned()),
+                _ => {
+                    return Err(exit::usage_error(format!(
+                        "there is no filter {filter:?}; there is id=ID, of a cache mount"
+                    )));
+                }
+            }
+        }
+        let only_mounts = Scope {
+            cache_mounts: true,
+            ..Scope::none()
+        };
+        if !cache_mounts.is_empty() && scope != only_mounts {
+            return Err(exit::usage_error(
+                "--filter id=ID names a cache mount: it goes with --cache-mounts, and with no other scope",
+            ));
+        }
+        Ok(Policy {
+            scope,
+            until,
+            cache_mounts,
+            ..Policy::default()
+        })
+    }
+}
+
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let as_json = match arguments.format {
@@ -127,16 +172,13 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             "prune asks before it removes, and there is no terminal to ask on: say --force, or --dry-run to see what would go",
         ));
     }
+    let policy = arguments.policy(context.now)?;
     let store = if arguments.dry_run {
         context.open()?
     } else {
         context.open_to_write()?
     };
     let view = View::of(store, context.now)?;
-    let policy = Policy {
-        scope: arguments.scope(),
-        ..Policy::default()
-    };
     let plan = gc::plan(view.store.layout(), &view.graph, &policy, context.now)?;
     if as_json {
         return run_json(arguments, &view, plan, context);

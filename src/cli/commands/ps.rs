@@ -15,9 +15,10 @@ use crate::oci::Digest;
 /// List intermediate containers, running and left over
 ///
 /// Lists intermediate containers: those in which steps run just now, those that failed steps left
-/// (build --rm=false), and those of builds that were killed, which the next prune removes.
+/// (build --rm=false), and those of builds that were killed. The next prune removes both;
+/// `rstore shell ID` opens the container of a failed step.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: status (running, failed, dead), until")]
+#[command(after_help = "Filters: status (running, failed, open, dead), until")]
 pub struct Args {
     #[command(flatten)]
     pub list: ListArgs,
@@ -31,6 +32,8 @@ enum Status {
     Running,
     /// Its step failed, and it was to be kept.
     Failed,
+    /// The same, and somebody has a shell in it.
+    Open,
     /// Its build is dead.
     Dead,
 }
@@ -40,6 +43,7 @@ impl Status {
         match self {
             Status::Running => "running",
             Status::Failed => "failed",
+            Status::Open => "open",
             Status::Dead => "dead",
         }
     }
@@ -52,6 +56,11 @@ pub struct Row {
     /// The ID of the image that it stands on.
     image: Option<Digest>,
     step: String,
+    /// What is or was built, in words: the context; of a shell, what it was opened in.
+    build: Option<String>,
+    /// The Dockerfile of a step that failed, and the line at which it begins.
+    dockerfile: Option<String>,
+    line: Option<u32>,
     #[serde(serialize_with = "time::json")]
     created: Millis,
     status: Status,
@@ -84,13 +93,23 @@ impl Record for Row {
                 look.text(view::step_text(&row.step), 45)
             })
             .flexible(),
+            Column::<Row>::new("BUILD", "Build", "build", |row, look| {
+                let build = row.build.as_deref().unwrap_or("N/A");
+                match (&row.dockerfile, row.line) {
+                    (Some(file), Some(line)) => look.text(&format!("{build} {file}:{line}"), 30),
+                    _ => look.text(build, 30),
+                }
+            })
+            .flexible(),
             Column::<Row>::new("CREATED", "CreatedSince", "created", |row, look| {
                 look.ago(row.created)
             })
             .by(|one, other| other.created.cmp(&one.created)),
             Column::<Row>::new("STATUS", "Status", "status", |row, _| {
                 match (row.status, row.exit_status) {
-                    (Status::Failed, Some(status)) => format!("failed ({status})"),
+                    (Status::Failed | Status::Open, Some(status)) => {
+                        format!("{} ({status})", row.status.word())
+                    }
                     (status, _) => status.word().to_owned(),
                 }
             }),
@@ -109,7 +128,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     list::check::<Row>(&arguments.list)?;
     let vocabulary = Vocabulary {
         keys: &[Key::Status, Key::Until],
-        words: &["running", "failed", "dead"],
+        words: &["running", "failed", "open", "dead"],
         now: context.now,
         image_time: &|_| Err(exit::usage_error("ps has no such filter")),
     };
@@ -132,7 +151,9 @@ fn row(view: &View, container: &ContainerRow) -> Result<Row> {
         .iter()
         .find(|lease| lease.id == container.lease);
     let alive = view.roots.live.contains(&container.lease);
+    let lease = lease.filter(|_| alive);
     let status = match container.status {
+        Some(_) if lease.is_some_and(|lease| lease.kind == "shell") => Status::Open,
         Some(_) => Status::Failed,
         None if alive => Status::Running,
         None => Status::Dead,
@@ -146,14 +167,22 @@ fn row(view: &View, container: &ContainerRow) -> Result<Row> {
     let image = container
         .image
         .and_then(|blob| graph.image(graph.find_blob(blob)?));
+    let left = view.store.left(&container.id)?;
+    let (build, dockerfile, line) = match left {
+        Some(left) => (Some(left.build), Some(left.dockerfile), Some(left.line)),
+        None => (lease.map(|lease| lease.detail.clone()), None, None),
+    };
     Ok(Row {
         id: container.id.clone(),
         image: image.map(|image| image.id()),
         step: container.step.clone(),
+        build,
+        dockerfile,
+        line,
         created: container.created,
         status,
         exit_status: container.status,
-        process: lease.filter(|_| alive).map(|lease| lease.process),
+        process: lease.map(|lease| lease.process),
         size,
     })
 }

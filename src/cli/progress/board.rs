@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::build::event::{Event, Failure, StepInfo, StepNumber};
+use crate::cli::render::text;
 
 /// How many lines of a step's output are kept to be shown if it fails.
 const TAIL: usize = 40;
@@ -17,10 +18,19 @@ pub struct Step {
     pub started: Option<Duration>,
     /// Its last lines of output.
     pub tail: VecDeque<Vec<u8>>,
+    /// Whether it waits for somebody else who runs the same one.
+    pub waits: bool,
     /// Whether it was taken from the cache.
     pub cached: bool,
-    /// Whether it is done.
-    pub finished: bool,
+    /// When it was done, whichever way.
+    pub ended: Option<Duration>,
+}
+
+impl Step {
+    /// Whether it is going on.
+    pub fn runs(&self) -> bool {
+        self.started.is_some() && self.ended.is_none()
+    }
 }
 
 /// All steps of a build.
@@ -28,6 +38,8 @@ pub struct Step {
 pub struct Board {
     /// By their numbers.
     pub steps: Vec<Step>,
+    /// Those that have begun, in the order in which they did.
+    pub begun: Vec<StepNumber>,
     /// The first step that failed, and why.
     pub failed: Option<(StepNumber, Failure)>,
     /// Whether there is more than one stage, or one that has a name.
@@ -39,9 +51,24 @@ impl Board {
     pub fn take(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Planned { steps, .. } => self.plan(steps),
-            Event::StepStarted { step } => self.change(*step, |step| step.started = Some(now)),
+            Event::StepStarted { step } => {
+                if !self.begun.contains(step) {
+                    self.begun.push(*step);
+                }
+                self.change(*step, |step| {
+                    step.started = Some(now);
+                    // It may be done again.
+                    step.ended = None;
+                    step.cached = false;
+                    step.waits = false;
+                });
+            }
+            Event::StepWaiting { step } => self.change(*step, |step| step.waits = true),
+            Event::ContainerStarted { step, .. } => self.change(*step, |step| step.waits = false),
             Event::StepCached { step } => self.change(*step, |step| step.cached = true),
-            Event::StepFinished { step, .. } => self.change(*step, |step| step.finished = true),
+            Event::StepFinished { step, .. } => {
+                self.change(*step, |step| step.ended = Some(now));
+            }
             Event::Output { step, line, .. } => self.change(*step, |step| {
                 if step.tail.len() == TAIL {
                     step.tail.pop_front();
@@ -49,8 +76,9 @@ impl Board {
                 step.tail.push_back(line.clone());
             }),
             // What fails after the first was most likely stopped because of it.
-            Event::StepFailed { step, failure } if self.failed.is_none() => {
-                self.failed = Some((*step, failure.clone()));
+            Event::StepFailed { step, failure } => {
+                self.change(*step, |step| step.ended = Some(now));
+                self.failed.get_or_insert_with(|| (*step, failure.clone()));
             }
             _ => {}
         }
@@ -63,11 +91,16 @@ impl Board {
         self.steps = steps
             .into_iter()
             .map(|info| Step {
-                info,
+                info: StepInfo {
+                    // The Dockerfile may be a stranger's.
+                    text: text::clean(&info.text),
+                    ..info
+                },
                 started: None,
                 tail: VecDeque::new(),
+                waits: false,
                 cached: false,
-                finished: false,
+                ended: None,
             })
             .collect();
     }
@@ -84,16 +117,36 @@ impl Board {
             return String::new();
         };
         let place = format!("{}/{}", info.in_stage, info.stage_steps);
+        let onbuild = if info.trigger { "ONBUILD " } else { "" };
         if self.names_stages {
-            format!("[{} {place}] {}", info.stage, info.text)
+            format!("[{} {place}] {onbuild}{}", info.stage, info.text)
         } else {
-            format!("[{place}] {}", info.text)
+            format!("[{place}] {onbuild}{}", info.text)
         }
     }
 
-    /// How long a step has been going on.
+    /// How long a step has been going on, or took.
     pub fn elapsed(&self, step: StepNumber, now: Duration) -> Duration {
-        let started = self.steps.get(step).and_then(|step| step.started);
-        started.map_or(Duration::ZERO, |started| now.saturating_sub(started))
+        let Some(step) = self.steps.get(step) else {
+            return Duration::ZERO;
+        };
+        let until = step.ended.unwrap_or(now);
+        let started = step.started.unwrap_or(until);
+        until.saturating_sub(started)
+    }
+
+    /// How many steps are done.
+    pub fn done(&self) -> usize {
+        self.steps
+            .iter()
+            .filter(|step| step.ended.is_some())
+            .count()
+    }
+
+    /// Whether a step failed.
+    pub fn is_failed(&self, step: StepNumber) -> bool {
+        self.failed
+            .as_ref()
+            .is_some_and(|(failed, _)| *failed == step)
     }
 }

@@ -7,6 +7,8 @@
 //!  ---> Removed intermediate container c0ffee000001
 //!  ---> 1f0c66a2d6f0
 //! ```
+//! A base's triggers are no steps of their own: they are told between their FROM and its image.
+//!
 //! It tells whole steps in the order of the file, while stages run side by side and a step begins
 //! before its parent's layer is written: what comes early waits until its turn.
 
@@ -71,23 +73,20 @@ impl State {
             }
             Event::Warning { message } => self.write(format!("[Warning] {message}\n").as_bytes()),
             Event::StepStarted { step } => {
-                let total = self.board.steps.len();
-                let text = match self.board.steps.get(*step) {
-                    Some(step) => step.info.text.clone(),
-                    None => return,
-                };
-                self.tell(
-                    *step,
-                    format!("Step {}/{total} : {text}\n", step + 1).as_bytes(),
-                );
+                let line = self.opening(*step);
+                self.tell(*step, line.as_bytes());
             }
             Event::StepCached { step } => self.tell(*step, b" ---> Using cache\n"),
+            Event::StepWaiting { step } => {
+                self.tell(*step, b" ---> Waiting for another build of this step\n");
+            }
             Event::ContainerStarted { step, container } => {
                 self.tell(*step, format!(" ---> Running in {container}\n").as_bytes());
             }
             Event::Output { step, line, .. } => {
-                self.tell(*step, line);
-                self.tell(*step, b"\n");
+                let mut line = self.settings.line(line).into_owned();
+                line.push(b'\n');
+                self.tell(*step, &line);
             }
             Event::ContainerRemoved { step, container } => {
                 let line = format!(" ---> Removed intermediate container {container}\n");
@@ -96,7 +95,9 @@ impl State {
             Event::StepFinished { step, image } => {
                 // `FROM scratch` gives none, and the classic builder's arrow points at nothing.
                 let id = image.map_or_else(String::new, |image| image.short());
-                self.tell(*step, format!(" ---> {id}\n").as_bytes());
+                if !self.is_trigger(*step + 1) {
+                    self.tell(*step, format!(" ---> {id}\n").as_bytes());
+                }
                 self.advance();
             }
             Event::StepFailed { .. } => {}
@@ -111,9 +112,40 @@ impl State {
         }
     }
 
+    fn is_trigger(&self, step: StepNumber) -> bool {
+        self.board
+            .steps
+            .get(step)
+            .is_some_and(|step| step.info.trigger)
+    }
+
+    /// What a step begins with.
+    fn opening(&self, step: StepNumber) -> String {
+        let steps = &self.board.steps;
+        let Some(first) = steps.get(step) else {
+            return String::new();
+        };
+        if !first.info.trigger {
+            let counts = |steps: &[super::board::Step]| {
+                steps.iter().filter(|step| !step.info.trigger).count()
+            };
+            let (number, total) = (counts(&steps[..=step]), counts(steps));
+            return format!("Step {number}/{total} : {}\n", first.info.text);
+        }
+        if step > 0 && self.is_trigger(step - 1) {
+            return String::new();
+        }
+        let triggers = steps[step..].iter().take_while(|step| step.info.trigger);
+        match triggers.count() {
+            1 => "# Executing 1 build trigger\n".to_owned(),
+            more => format!("# Executing {more} build triggers\n"),
+        }
+    }
+
     /// Shows what a step tells, now or when it is its turn.
     fn tell(&mut self, step: StepNumber, text: &[u8]) {
-        if step == self.current {
+        // An earlier one is being done again, since a cache does not have what it said.
+        if step <= self.current {
             self.write(text);
         } else if let Some(waiting) = self.waiting.get_mut(step) {
             waiting.extend_from_slice(text);
@@ -126,7 +158,7 @@ impl State {
             .board
             .steps
             .get(self.current)
-            .is_some_and(|step| step.finished)
+            .is_some_and(|step| step.ended.is_some())
         {
             self.current += 1;
             if let Some(waiting) = self.waiting.get_mut(self.current) {
@@ -145,7 +177,7 @@ impl State {
                     self.write(&text);
                 }
             }
-            let block = failure::block(&self.board, self.settings.dockerfile.as_ref(), false);
+            let block = failure::block(&self.board, &self.settings, false);
             self.write(&block);
         }
         let end = std::mem::take(&mut self.end);
@@ -200,6 +232,45 @@ Successfully tagged app:latest
             id(3)
         );
         assert_eq!(shown(side_by_side()), expected);
+    }
+
+    #[test]
+    fn triggers_are_told_between_their_from_and_its_image() {
+        let Event::Planned { mut steps, .. } = planned() else {
+            panic!()
+        };
+        steps[1].trigger = true;
+        steps[2].trigger = true;
+        let events = vec![
+            Event::Planned {
+                steps,
+                skipped_stages: 0,
+            },
+            Event::StepStarted { step: 0 },
+            finished(0),
+            Event::StepStarted { step: 1 },
+            started(1),
+            finished(1),
+            Event::StepStarted { step: 2 },
+            Event::StepCached { step: 2 },
+            finished(2),
+            Event::StepStarted { step: 3 },
+            finished(3),
+        ];
+        let expected = format!(
+            "\
+Step 1/2 : FROM base AS builder
+# Executing 2 build triggers
+ ---> Running in c0ffee000001
+ ---> Using cache
+ ---> {}
+Step 2/2 : COPY --from=builder /x /x
+ ---> {}
+",
+            image(2).short(),
+            image(3).short()
+        );
+        assert_eq!(shown(events), expected);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! ```
 //! Why it failed is the command's error, and told once, at the end of the program.
 
+use super::Settings;
 use super::board::Board;
 use crate::cli::render::text;
 
@@ -31,7 +32,7 @@ const NEIGHBOURS: usize = 2;
 
 /// The failed step's block; empty where none failed. `with_output`: what it wrote was not shown
 /// right above.
-pub fn block(board: &Board, dockerfile: Option<&Quoted>, with_output: bool) -> Vec<u8> {
+pub fn block(board: &Board, settings: &Settings, with_output: bool) -> Vec<u8> {
     let Some((number, _)) = &board.failed else {
         return Vec::new();
     };
@@ -40,14 +41,15 @@ pub fn block(board: &Board, dockerfile: Option<&Quoted>, with_output: bool) -> V
     };
     let mut block = Vec::new();
     if with_output && !step.tail.is_empty() {
-        block.extend_from_slice(format!("------\n > {}:\n", board.title(*number)).as_bytes());
+        let title = board.title(*number);
+        block.extend_from_slice(format!("------\n > {title}:\n").as_bytes());
         for line in &step.tail {
-            block.extend_from_slice(line);
+            block.extend_from_slice(&settings.line(line));
             block.push(b'\n');
         }
         block.extend_from_slice(b"------\n");
     }
-    if let Some(dockerfile) = dockerfile {
+    if let Some(dockerfile) = &settings.dockerfile {
         block.extend_from_slice(quote(dockerfile, step.info.line as usize).as_bytes());
     }
     block
@@ -63,6 +65,15 @@ fn quote(dockerfile: &Quoted, line: usize) -> String {
     // The default escape; with another one the first line alone is marked.
     while last < lines.len() && lines[last - 1].trim_end().ends_with('\\') {
         last += 1;
+    }
+    lines_marked(dockerfile, line, last)
+}
+
+/// The lines from `line` to `last`, from 1, marked, and their neighbours.
+pub fn lines_marked(dockerfile: &Quoted, line: usize, last: usize) -> String {
+    let lines: Vec<&str> = dockerfile.text.lines().collect();
+    if line == 0 || line > lines.len() {
+        return String::new();
     }
     let from = line.saturating_sub(NEIGHBOURS).max(1);
     let to = (last + NEIGHBOURS).min(lines.len());

@@ -3,28 +3,41 @@
 //! | file | shows |
 //! |---|---|
 //! | [`classic`] | the classic builder's narration, whole steps in the order of the file |
-//! | [`plain`] | lines as they come, each with its step's number: BuildKit's plain manner |
-//! | [`tty`] | running steps with their time and last lines, done ones in one line |
+//! | [`plain`] | lines with their step's number, step by step: BuildKit's plain manner |
+//! | [`tty`] | a picture of all steps, drawn over itself: BuildKit's manner on terminals |
+//! | [`picture`] | that picture: pure |
+//! | [`rawjson`] | every event as a JSON object, for programs |
 //! | [`quiet`] | nothing but the image's ID |
 //! | [`board`] | what all of them know of the steps; time |
+//! | [`ticker`] | what is done again and again beside the build |
 //! | [`failure`] | a failed step: its output's tail, the line of the Dockerfile |
 //!
 //! [`renderer`] chooses. Everything goes to stderr but `-q`'s ID, which scripts read.
 //!
+//! What steps write is passed on as it is where nobody's terminal is at the other end; to a
+//! terminal goes text, and colours where they are wanted ([`Settings::line`]).
+//!
 //! [`event`]: crate::build::event
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 
+use super::context::Terminal;
+use super::render::output;
 use crate::build::event::Sink;
 
 pub mod board;
 pub mod classic;
 pub mod failure;
+pub mod picture;
 pub mod plain;
 pub mod quiet;
+pub mod rawjson;
+pub mod ticker;
 pub mod tty;
 
 pub use failure::Quoted;
@@ -40,25 +53,37 @@ pub enum Kind {
     Plain,
     /// The classic docker builder's narration
     Classic,
+    /// One JSON object a line, for programs
+    Rawjson,
     /// Nothing but the image's ID
     Quiet,
 }
 
 impl Kind {
-    /// The kind that the command line, the environment and the terminal come to. BuildKit's own
-    /// variable is understood where it names a kind that there is.
-    pub fn choose(asked: Option<Kind>, quiet: bool, terminal: bool) -> Kind {
-        let buildkit = || Kind::from_str(&std::env::var("BUILDKIT_PROGRESS").ok()?, true).ok();
+    /// The kind that the command line, the environment and the terminal come to. A picture that is
+    /// drawn over itself is for terminals that can move their cursor: elsewhere it is `Plain`.
+    pub fn choose(asked: Option<Kind>, quiet: bool, terminal: &Terminal) -> Kind {
         let kind = match asked {
             _ if quiet => Kind::Quiet,
-            Some(Kind::Auto) => Kind::Auto,
             Some(kind) => kind,
-            None => buildkit().unwrap_or(Kind::Auto),
+            None => Kind::Auto,
         };
         match kind {
-            Kind::Auto | Kind::Tty if !terminal => Kind::Plain,
+            Kind::Auto | Kind::Tty if !terminal.stderr || terminal.dumb => Kind::Plain,
             Kind::Auto => Kind::Tty,
             kind => kind,
+        }
+    }
+
+    /// What BuildKit's own variable, `BUILDKIT_PROGRESS`, asks for. It is set for another program:
+    /// a word that means nothing here is told, and does not stop a build (`Err`: that word).
+    pub fn buildkits(word: Option<&str>) -> Result<Option<Kind>, String> {
+        match word.filter(|word| !word.is_empty()) {
+            None => Ok(None),
+            Some(word) => match Kind::from_str(word, true) {
+                Ok(kind) => Ok(Some(kind)),
+                Err(_) => Err(word.to_owned()),
+            },
         }
     }
 }
@@ -76,21 +101,36 @@ pub struct Settings {
     pub dockerfile: Option<Quoted>,
     /// Where to.
     pub out: Box<dyn Write + Send>,
+    /// Whether that is a terminal.
+    pub terminal: bool,
     /// Whether colours are wanted.
     pub color: bool,
     /// The time since the build began.
     pub clock: Clock,
+    /// The time of day.
+    pub wall: Box<dyn Fn() -> DateTime<Utc> + Send + Sync>,
 }
 
 impl Settings {
     /// Standard error, from now on.
-    pub fn new(dockerfile: Option<Quoted>, color: bool) -> Settings {
+    pub fn new(dockerfile: Option<Quoted>, terminal: &Terminal) -> Settings {
         let start = Instant::now();
         Settings {
             dockerfile,
             out: Box::new(io::stderr()),
-            color,
+            terminal: terminal.stderr,
+            color: terminal.color,
             clock: Box::new(move || start.elapsed()),
+            wall: Box::new(Utc::now),
+        }
+    }
+
+    /// A line that a step wrote, as it is to be written here.
+    fn line<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        match (self.terminal, self.color) {
+            (false, _) => Cow::Borrowed(bytes),
+            (true, true) => Cow::Owned(output::colored(bytes).into_bytes()),
+            (true, false) => Cow::Owned(output::plain(bytes).into_bytes()),
         }
     }
 }
@@ -104,6 +144,7 @@ pub fn renderer(kind: Kind, settings: Settings) -> Box<dyn Progress> {
         Kind::Classic => Box::new(classic::Classic::new(settings)),
         Kind::Quiet => Box::new(quiet::Quiet::new(settings, Box::new(io::stdout()))),
         Kind::Plain => Box::new(plain::Plain::new(settings)),
+        Kind::Rawjson => Box::new(rawjson::RawJson::new(settings)),
         Kind::Auto | Kind::Tty => Box::new(tty::Tty::new(settings)),
     }
 }
@@ -152,8 +193,10 @@ pub(crate) mod testing {
                     .into(),
             }),
             out: Box::new(page.clone()),
+            terminal: false,
             color: false,
             clock: Box::new(|| Duration::from_millis(1234)),
+            wall: Box::new(|| DateTime::from_timestamp_millis(1_767_225_600_123).unwrap()),
         }
     }
 
@@ -170,6 +213,8 @@ pub(crate) mod testing {
             stage_steps: 2,
             text: text.into(),
             line: number as u32 + 1,
+            column: 1,
+            trigger: false,
         };
         Event::Planned {
             steps: vec![
@@ -260,15 +305,58 @@ pub(crate) mod testing {
         ]
     }
 
+    fn terminal(stderr: bool, dumb: bool) -> Terminal {
+        Terminal {
+            stdin: stderr,
+            stdout: stderr,
+            stderr,
+            width: None,
+            dumb,
+            color: false,
+        }
+    }
+
     #[test]
-    fn what_is_asked_for_comes_before_the_environment_and_quiet_before_all() {
-        assert_eq!(
-            Kind::choose(Some(Kind::Classic), false, true),
-            Kind::Classic
+    fn quiet_comes_before_what_is_asked_for_and_a_picture_needs_a_terminal() {
+        let (good, dumb, none) = (
+            terminal(true, false),
+            terminal(true, true),
+            terminal(false, false),
         );
-        assert_eq!(Kind::choose(Some(Kind::Classic), true, true), Kind::Quiet);
-        assert_eq!(Kind::choose(Some(Kind::Auto), false, true), Kind::Tty);
-        assert_eq!(Kind::choose(Some(Kind::Auto), false, false), Kind::Plain);
-        assert_eq!(Kind::choose(Some(Kind::Tty), false, false), Kind::Plain);
+        let choose = Kind::choose;
+        assert_eq!(choose(Some(Kind::Classic), false, &good), Kind::Classic);
+        assert_eq!(choose(Some(Kind::Classic), true, &good), Kind::Quiet);
+        assert_eq!(choose(None, false, &good), Kind::Tty);
+        for unable in [&dumb, &none] {
+            assert_eq!(choose(None, false, unable), Kind::Plain);
+            assert_eq!(choose(Some(Kind::Auto), false, unable), Kind::Plain);
+            assert_eq!(choose(Some(Kind::Tty), false, unable), Kind::Plain);
+            assert_eq!(choose(Some(Kind::Rawjson), false, unable), Kind::Rawjson);
+        }
+    }
+
+    #[test]
+    fn buildkits_words_are_understood_and_others_are_told() {
+        for word in ["auto", "tty", "plain", "rawjson", "quiet", "PLAIN"] {
+            assert!(matches!(Kind::buildkits(Some(word)), Ok(Some(_))), "{word}");
+        }
+        assert_eq!(Kind::buildkits(None), Ok(None));
+        assert_eq!(Kind::buildkits(Some("")), Ok(None));
+        assert_eq!(Kind::buildkits(Some("fancy")), Err("fancy".into()));
+    }
+
+    #[test]
+    fn a_terminal_gets_text_and_anything_else_the_bytes_as_they_were() {
+        let page = Page::default();
+        let written = b"\x1b[31mred\x1b[0m\x1b[2J\xff";
+        let mut settings = settings(&page);
+        assert_eq!(*settings.line(written), *written);
+        settings.terminal = true;
+        assert_eq!(*settings.line(written), *"red\u{fffd}".as_bytes());
+        settings.color = true;
+        assert_eq!(
+            *settings.line(written),
+            *"\x1b[0m\x1b[31mred\x1b[0m\u{fffd}".as_bytes()
+        );
     }
 }

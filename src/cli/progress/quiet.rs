@@ -48,7 +48,7 @@ impl Sink for Quiet {
 impl Progress for Quiet {
     fn finish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let block = failure::block(&state.board, state.settings.dockerfile.as_ref(), true);
+        let block = failure::block(&state.board, &state.settings, true);
         let _ = state.settings.out.write_all(&block);
         if let Some(image) = state.image.take() {
             let _ = writeln!(state.stdout, "{image}");

@@ -1,175 +1,163 @@
-//! For terminals: running steps redrawn in place, with their time and last lines; done ones stay
-//! above as one line each.
+//! For terminals: the [`picture`] of the build, drawn over the one before ten times a second.
 //!
-//! ```text
-//!  ✔ [builder 1/2] FROM base AS builder   0.0s
-//!  ✔ [stage-1 1/2] FROM base              CACHED
-//!  ⠹ [builder 2/2] RUN make               1.2s
-//!      cc main.c
-//!      cc util.c
-//! ```
-//! Lines are cut to the terminal's width, and escape sequences in the output are left out: what
-//! moves the cursor would tear the picture.
+//! A drawing is one write: cursor hidden and wrapping off, up to where the last one began, every
+//! line and what is left behind it erased, wrapping on and cursor shown. Between two drawings the
+//! terminal is as it was found, with its cursor below the picture: whatever ends this process,
+//! `kill -9` included, there is nothing to restore. The size is asked for before every drawing.
+//!
+//! A terminal that gets narrower wraps what stands there, as most do today: so many more rows up
+//! is where the last picture begins.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use super::board::Board;
+use super::picture::{self, Line, Size};
+use super::ticker::Ticker;
 use super::{Progress, Settings, failure};
-use crate::build::event::{Event, Sink, StepNumber};
+use crate::build::event::{Event, Sink};
 use crate::cli::render::text;
 
-/// How many lines of its output a running step shows.
-const LINES: usize = 4;
+/// From one drawing to the next.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// What a terminal that doesn't tell its size is taken to have.
+const UNKNOWN: Size = Size {
+    columns: 80,
+    rows: 24,
+};
 
 /// The display.
 pub struct Tty {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    ticker: Mutex<Option<Ticker>>,
 }
 
 struct State {
     settings: Settings,
     board: Board,
-    bars: MultiProgress,
-    running: BTreeMap<StepNumber, ProgressBar>,
+    size: Box<dyn Fn() -> Size + Send>,
+    /// How wide each line is that was drawn last.
+    drawn: Vec<usize>,
+    /// What is told once the steps are done.
+    end: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Tty {
     /// A display that has shown nothing.
     pub fn new(settings: Settings) -> Tty {
-        Tty::on(settings, ProgressDrawTarget::stderr())
+        let tty = Tty::without_ticker(settings, Box::new(size_of_stderr));
+        let state = Arc::clone(&tty.state);
+        let tick = move || lock(&state).draw();
+        *lock(&tty.ticker) = Some(Ticker::start(PERIOD, tick));
+        tty
     }
 
-    fn on(settings: Settings, target: ProgressDrawTarget) -> Tty {
+    fn without_ticker(settings: Settings, size: Box<dyn Fn() -> Size + Send>) -> Tty {
         Tty {
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 settings,
                 board: Board::default(),
-                bars: MultiProgress::with_draw_target(target),
-                running: BTreeMap::new(),
-            }),
+                size,
+                drawn: Vec::new(),
+                end: Vec::new(),
+                warnings: Vec::new(),
+            })),
+            ticker: Mutex::new(None),
         }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn size_of_stderr() -> Size {
+    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => Size {
+            columns: usize::from(size.ws_col),
+            rows: usize::from(size.ws_row),
+        },
+        _ => UNKNOWN,
     }
 }
 
 impl Sink for Tty {
     fn event(&self, event: Event) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.take(&event);
+        let mut state = lock(&self.state);
+        let now = (state.settings.clock)();
+        state.board.take(&event, now);
+        match event {
+            Event::Committed { image } => state.end.push(format!("writing image {image}")),
+            Event::Tagged { name } => state.end.push(format!("naming to {name}")),
+            Event::Warning { message } => state.warnings.push(message),
+            _ => {}
+        }
     }
 }
 
 impl Progress for Tty {
     fn finish(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for bar in std::mem::take(&mut state.running).into_values() {
-            bar.finish_and_clear();
-        }
-        let _ = state.bars.clear();
-        let block = failure::block(&state.board, state.settings.dockerfile.as_ref(), true);
-        let _ = state.settings.out.write_all(&block);
-        let _ = state.settings.out.flush();
+        // Before the state is locked: a tick waits for it.
+        *lock(&self.ticker) = None;
+        lock(&self.state).finish();
     }
 }
 
 impl State {
-    fn take(&mut self, event: &Event) {
-        let now = (self.settings.clock)();
-        self.board.take(event, now);
-        match event {
-            Event::StepStarted { step } => self.start(*step),
-            Event::Output { step, .. } => self.show_output(*step),
-            Event::StepFinished { step, .. } => self.done(*step, now),
-            Event::StepFailed { step, failure } => {
-                self.remove(*step);
-                let mark = self.paint("31", "✘");
-                let title = self.title(*step);
-                self.print(format!(" {mark} {title}  {}", failure.message));
-            }
-            Event::Warning { message } => {
-                let mark = self.paint("33", "!");
-                self.print(format!(" {mark} {message}"));
-            }
-            Event::Committed { image } => self.print(format!(" = image {}", image.short())),
-            Event::Tagged { name } => self.print(format!(" = named {name}")),
-            Event::Planned { .. }
-            | Event::StepCached { .. }
-            | Event::ContainerStarted { .. }
-            | Event::ContainerRemoved { .. } => {}
-        }
-    }
-
-    fn start(&mut self, step: StepNumber) {
-        let bar = self.bars.add(ProgressBar::new_spinner());
-        let style = ProgressStyle::with_template(" {spinner} {prefix}  {elapsed}{msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        bar.set_style(style);
-        bar.set_prefix(self.title(step));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        self.running.insert(step, bar);
-    }
-
-    fn show_output(&self, step: StepNumber) {
-        let (Some(bar), Some(state)) = (self.running.get(&step), self.board.steps.get(step)) else {
+    fn draw(&mut self) {
+        if self.board.steps.is_empty() {
             return;
-        };
-        let first = state.tail.len().saturating_sub(LINES);
-        let mut message = String::new();
-        for line in state.tail.iter().skip(first) {
-            message.push_str("\n     ");
-            message.push_str(&text::shorten(
-                &text::line(line),
-                self.width().saturating_sub(6),
-            ));
         }
-        bar.set_message(message);
+        let size = (self.size)();
+        let lines = picture::during(&self.board, size, (self.settings.clock)());
+        self.put(&lines, size);
     }
 
-    fn done(&mut self, step: StepNumber, now: Duration) {
-        self.remove(step);
-        let cached = self.board.steps.get(step).is_some_and(|step| step.cached);
-        let how = if cached {
-            "CACHED".to_owned()
-        } else {
-            format!("{:.1}s", self.board.elapsed(step, now).as_secs_f64())
-        };
-        let mark = self.paint("32", "✔");
-        let title = self.title(step);
-        self.print(format!(" {mark} {title}  {how}"));
-    }
-
-    fn remove(&mut self, step: StepNumber) {
-        if let Some(bar) = self.running.remove(&step) {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
+    fn finish(&mut self) {
+        let size = (self.size)();
+        if !self.board.steps.is_empty() {
+            let now = (self.settings.clock)();
+            let lines = picture::after(&self.board, size, now, &self.end);
+            self.put(&lines, size);
         }
+        let mut rest = Vec::new();
+        for warning in &self.warnings {
+            rest.extend_from_slice(format!("WARNING: {}\n", text::clean(warning)).as_bytes());
+        }
+        rest.extend(failure::block(&self.board, &self.settings, true));
+        self.write(&rest);
+        let _ = self.settings.out.flush();
     }
 
-    /// A step's title in one line that leaves room for its time.
-    fn title(&self, step: StepNumber) -> String {
-        let title = text::clean(&self.board.title(step));
-        text::shorten(&title, self.width().saturating_sub(14).max(20))
+    /// Draws a picture over the last one.
+    fn put(&mut self, lines: &[Line], size: Size) {
+        let mut drawing = String::from("\x1b[?25l\x1b[?7l\r");
+        let rows = |wide: &usize| wide.div_ceil(size.columns.max(1)).max(1);
+        let up: usize = self.drawn.iter().map(rows).sum();
+        if up > 0 {
+            drawing.push_str(&format!("\x1b[{up}A"));
+        }
+        for line in lines {
+            match line.paint.filter(|_| self.settings.color) {
+                Some(paint) => {
+                    let code = paint.code();
+                    drawing.push_str(&format!("\x1b[{code}m{}\x1b[0m", line.text));
+                }
+                None => drawing.push_str(&line.text),
+            }
+            drawing.push_str("\x1b[K\n");
+        }
+        drawing.push_str("\x1b[J\x1b[?7h\x1b[?25h");
+        self.drawn = lines.iter().map(|line| text::columns(&line.text)).collect();
+        self.write(drawing.as_bytes());
     }
 
-    fn width(&self) -> usize {
-        let size = rustix::termios::tcgetwinsize(std::io::stderr());
-        size.map_or(80, |size| usize::from(size.ws_col)).max(20)
-    }
-
-    fn print(&self, line: String) {
+    fn write(&mut self, text: &[u8]) {
         // A display that nobody can see must not stop the build.
-        let _ = self.bars.println(line);
-    }
-
-    fn paint(&self, color: &str, text: &str) -> String {
-        if self.settings.color {
-            format!("\x1b[{color}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        let _ = self.settings.out.write_all(text);
     }
 }
 
@@ -177,95 +165,141 @@ impl State {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use std::io;
 
-    use indicatif::TermLike;
+    /// A terminal that draws what a display writes.
+    #[derive(Clone)]
+    struct Screen(Arc<Mutex<vt100::Parser>>);
 
-    /// A terminal that never forgets: whatever was ever drawn is on the page.
-    #[derive(Debug, Clone)]
-    struct Paper(Page);
+    impl Screen {
+        fn new(size: Size) -> Screen {
+            let screen = Screen(Arc::new(Mutex::new(vt100::Parser::default())));
+            screen.resize(size);
+            screen
+        }
 
-    impl Paper {
-        fn put(&self, text: &str) -> io::Result<()> {
-            io::Write::write_all(&mut self.0.clone(), text.as_bytes())
+        fn resize(&self, size: Size) {
+            let number = |n: usize| std::num::NonZeroU16::new(n as u16).unwrap();
+            let (rows, columns) = (number(size.rows), number(size.columns));
+            lock(&self.0).set_size(rows, columns);
+        }
+
+        fn text(&self) -> String {
+            lock(&self.0).screen().contents()
+        }
+
+        fn is_as_it_was(&self) -> bool {
+            let parser = lock(&self.0);
+            let screen = parser.screen();
+            !screen.hide_cursor() && !screen.alternate_screen()
         }
     }
 
-    impl TermLike for Paper {
-        fn width(&self) -> u16 {
-            100
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            // As a terminal's line discipline does (ONLCR).
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                match line.strip_suffix(b"\n") {
+                    Some(line) => lock(&self.0).process(&[line, b"\r\n"].concat()),
+                    None => lock(&self.0).process(line),
+                }
+            }
+            Ok(bytes.len())
         }
 
-        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn write_line(&self, line: &str) -> io::Result<()> {
-            self.put(line)?;
-            self.put("\n")
-        }
-
-        fn write_str(&self, text: &str) -> io::Result<()> {
-            self.put(text)
-        }
-
-        fn clear_line(&self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn flush(&self) -> io::Result<()> {
+        fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
 
-    fn shown(events: Vec<Event>) -> (String, String) {
-        let page = Page::default();
-        let terminal = Page::default();
-        let target = ProgressDrawTarget::term_like(Box::new(Paper(terminal.clone())));
-        let tty = Tty::on(settings(&page), target);
-        events.into_iter().for_each(|event| tty.event(event));
-        let during = terminal.text();
-        tty.finish();
-        (during, page.text())
+    struct Stage {
+        screen: Screen,
+        size: Arc<Mutex<Size>>,
+        tty: Tty,
+    }
+
+    impl Stage {
+        fn new(columns: usize, rows: usize) -> Stage {
+            let size = Size { columns, rows };
+            let screen = Screen::new(size);
+            let mut settings = settings(&Page::default());
+            settings.out = Box::new(screen.clone());
+            settings.terminal = true;
+            let size = Arc::new(Mutex::new(size));
+            let asked = Arc::clone(&size);
+            let tty = Tty::without_ticker(settings, Box::new(move || *lock(&asked)));
+            Stage { screen, size, tty }
+        }
+
+        fn show(&self, events: impl IntoIterator<Item = Event>) {
+            for event in events {
+                self.tty.event(event);
+                lock(&self.tty.state).draw();
+                assert!(self.screen.is_as_it_was());
+            }
+        }
+
+        fn resize(&self, columns: usize, rows: usize) {
+            let size = Size { columns, rows };
+            *lock(&self.size) = size;
+            self.screen.resize(size);
+        }
     }
 
     #[test]
-    fn done_steps_are_one_line_each() {
-        let (text, _) = shown(side_by_side());
-        assert!(text.contains(" ✔ [builder 2/2] RUN make  0.0s"), "{text}");
-        assert!(text.contains("COPY --from=builder /x /x  CACHED"), "{text}");
-    }
-
-    #[test]
-    fn a_running_step_shows_its_last_lines() {
-        let mut events = side_by_side();
-        events.truncate(9);
-        let (text, _) = shown(events);
-        assert!(
-            text.contains("     cc main.c ") && text.contains("     done "),
-            "{text}"
-        );
+    fn one_picture_is_drawn_over_the_other() {
+        let stage = Stage::new(60, 20);
+        stage.screen.clone().write_all(b"$ rstore build\n").unwrap();
+        stage.show(side_by_side());
+        let text = stage.screen.text();
+        assert!(text.starts_with("$ rstore build\n[+] Building"), "{text}");
+        assert_eq!(text.matches("[+] Building").count(), 1, "{text}");
+        stage.tty.finish();
+        let text = stage.screen.text();
+        assert!(text.contains("(4/4) FINISHED"), "{text}");
+        assert!(text.contains(" => naming to app:latest"), "{text}");
+        assert!(!text.contains("cc main.c"), "collapsed: {text}");
     }
 
     #[test]
     fn a_failure_is_quoted_below() {
-        let (during, after) = shown(failing());
-        assert!(
-            during.contains("✘ [builder 2/2] RUN make  exit status 7"),
-            "{during}"
-        );
-        assert!(after.contains("main.c:3: error"), "{after}");
+        let stage = Stage::new(60, 30);
+        stage.show(failing());
+        stage.tty.finish();
+        let text = stage.screen.text();
+        assert!(text.contains(" => ERROR [builder 2/2] RUN make"), "{text}");
+        assert!(text.contains(" > [builder 2/2] RUN make:\nmain.c:3: error\n"));
+        assert!(text.contains("   2 | >>> RUN make"), "{text}");
+    }
+
+    #[test]
+    fn output_that_wants_to_draw_cannot() {
+        let stage = Stage::new(60, 20);
+        stage.screen.clone().write_all(b"$ rstore build\n").unwrap();
+        stage.show(side_by_side().into_iter().take(6));
+        for hostile in [
+            "\x1b[2J\x1b[H\x1b[99A over",
+            "50%\r100%\x1b[?1049h\x1b[?25l",
+            "\x1b]0;title\x07\x0c\x0b\x08wide 東京 \u{202e}",
+            "tab\ttab\x1b[1000C.",
+        ] {
+            stage.show([output(1, hostile)]);
+        }
+        let text = stage.screen.text();
+        assert!(text.starts_with("$ rstore build\n[+] Building"), "{text}");
+        assert_eq!(text.matches("[+] Building").count(), 1, "{text}");
+        assert!(text.contains(" => => # 100%"), "{text}");
+        assert!(text.contains(" => => # wide 東京"), "{text}");
+    }
+
+    #[test]
+    fn a_terminal_that_changes_its_size_has_one_picture() {
+        let stage = Stage::new(80, 24);
+        stage.show(side_by_side().into_iter().take(8));
+        for (columns, rows) in [(30, 10), (20, 4), (100, 40), (40, 10)] {
+            stage.resize(columns, rows);
+            stage.show([output(1, "more")]);
+            let text = stage.screen.text();
+            assert_eq!(text.matches("[+]").count(), 1, "{columns}: {text}");
+        }
     }
 }

@@ -3,7 +3,10 @@
 //! | file | owns |
 //! |---|---|
 //! | [`list`] | records with columns: one definition for table, JSON, template, order, `-q` |
+//! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
+//! | [`rails`] | where things stand in a drawing of the graph |
+//! | [`svg`] | that drawing, as a picture and as a page |
 //! | [`size`] | `4.26MB` |
 //! | [`table`] | columns side by side, as docker has them |
 //! | [`template`] | `{{.Field}}` |
@@ -17,8 +20,11 @@ use crate::catalog::Millis;
 use crate::oci::Digest;
 
 pub mod list;
+pub mod output;
 pub mod picture;
+pub mod rails;
 pub mod size;
+pub mod svg;
 pub mod table;
 pub mod template;
 pub mod text;

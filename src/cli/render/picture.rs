@@ -50,7 +50,7 @@ pub struct Edge {
 }
 
 /// As what something is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EdgeKind {
     /// The image that a step started from.
@@ -130,19 +130,78 @@ impl Picture {
         dot.push_str("}\n");
         dot
     }
+
+    /// Mermaid's flowchart language, as Markdown pages draw it.
+    pub fn mermaid(&self) -> String {
+        let mut text = String::from("flowchart TB\n");
+        for (place, vertex) in self.vertices.iter().enumerate() {
+            let (open, close) = match vertex.kind {
+                BlobKind::Layer => ("([", "])"),
+                _ => ("[", "]"),
+            };
+            let label = entities(&lines(vertex).join("<br/>"));
+            let _ = writeln!(text, "  n{place}{open}\"{label}\"{close}");
+            let _ = writeln!(text, "  class n{place} {}", vertex.state.replace(' ', "_"));
+        }
+        let places: std::collections::HashMap<_, _> = self
+            .vertices
+            .iter()
+            .enumerate()
+            .map(|(place, vertex)| (vertex.digest, place))
+            .collect();
+        for edge in &self.edges {
+            let (Some(from), Some(to)) = (places.get(&edge.from), places.get(&edge.to)) else {
+                continue;
+            };
+            let arrow = match edge.kind {
+                EdgeKind::Parent => "-->",
+                EdgeKind::Stage => "-. stage .->",
+                EdgeKind::Layer => "-.-",
+                EdgeKind::Member => "--o",
+            };
+            let _ = writeln!(text, "  n{to} {arrow} n{from}");
+        }
+        text.push_str("  classDef tagged stroke-width:3px\n");
+        text.push_str("  classDef dangling stroke-dasharray:4\n");
+        text
+    }
+}
+
+/// What mermaid would read as its own in a quoted label, as its numbered entities.
+fn entities(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(place) = rest.find(['"', '#', '&', '<', '>', '`']) {
+        safe.push_str(&rest[..place]);
+        rest = &rest[place..];
+        if let Some(after) = rest.strip_prefix("<br/>") {
+            safe.push_str("<br/>");
+            rest = after;
+            continue;
+        }
+        let character = rest.chars().next().unwrap_or_default();
+        let _ = write!(safe, "#{};", u32::from(character));
+        rest = &rest[character.len_utf8()..];
+    }
+    safe.push_str(rest);
+    safe
+}
+
+/// What stands in a box.
+fn lines(vertex: &Vertex) -> Vec<String> {
+    let id = vertex.id.unwrap_or(vertex.digest).short();
+    let step = vertex.step.as_deref().unwrap_or("");
+    let mut lines = vec![
+        text::clean(&vertex.names.join(", ")),
+        text::shorten(&text::clean(step), 40),
+        format!("{id} {} {}", vertex.state, size::short(vertex.size)),
+    ];
+    lines.retain(|line| !line.is_empty());
+    lines
 }
 
 fn label(vertex: &Vertex) -> String {
-    let id = vertex.id.unwrap_or(vertex.digest).short();
-    let mut lines = vec![quoted(&text::clean(&vertex.names.join(", ")))];
-    let step = vertex.step.as_deref().unwrap_or("");
-    lines.push(quoted(&text::shorten(&text::clean(step), 40)));
-    lines.push(format!(
-        "{id} {} {}",
-        vertex.state,
-        size::short(vertex.size)
-    ));
-    lines.retain(|line| !line.is_empty());
+    let lines: Vec<String> = lines(vertex).iter().map(|line| quoted(line)).collect();
     lines.join("\\n")
 }
 
@@ -190,5 +249,12 @@ mod tests {
             Digest::of(b"a").short()
         );
         assert!(dot.contains(&arrow), "{dot}");
+    }
+    #[test]
+    fn mermaid_reads_nothing_of_its_own_in_what_strangers_wrote() {
+        assert_eq!(
+            entities("a<br/>RUN echo \"#x\" <b>`"),
+            "a<br/>RUN echo #34;#35;x#34; #60;b#62;#96;"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Texts that images and their builds bring along: nothing in them may move a cursor, set a colour
 //! or draw from right to left on the terminal of whoever looks.
 
+use unicode_width::UnicodeWidthChar;
+
 /// `text` with line ends and tabs as blanks, other control characters written out.
 pub fn clean(text: &str) -> String {
     if !text.contains(is_unsafe) {
@@ -17,7 +19,7 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
-fn is_unsafe(character: char) -> bool {
+pub(super) fn is_unsafe(character: char) -> bool {
     character.is_control()
         // Marks that turn the direction of writing.
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -32,43 +34,27 @@ pub fn shorten(text: &str, limit: usize) -> String {
     }
 }
 
-/// One line of a process's output, for a display that overwrites itself: escape sequences gone,
-/// of a line that was overwritten only what stands last.
-pub fn line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let last = text
-        .trim_end_matches('\r')
-        .rsplit('\r')
-        .next()
-        .unwrap_or("");
-    let mut clean = String::with_capacity(last.len());
-    let mut characters = last.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\u{1b}' => skip_escape(&mut characters),
-            '\t' => clean.push_str("    "),
-            c if is_unsafe(c) => {}
-            c => clean.push(c),
-        }
-    }
-    clean
+/// How many columns a text takes on a terminal: wide characters two, combining ones none.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// ECMA-48: `ESC [ … final`, `ESC ] … BEL`, or `ESC` and one more.
-fn skip_escape(characters: &mut std::iter::Peekable<std::str::Chars>) {
-    match characters.next() {
-        Some('[') => {
-            characters.find(|c| ('\u{40}'..='\u{7e}').contains(c));
-        }
-        Some(']') => {
-            while let Some(c) = characters.next() {
-                if c == '\u{7}' || (c == '\u{1b}' && characters.next_if_eq(&'\\').is_some()) {
-                    break;
-                }
-            }
-        }
-        _ => {}
+/// As much of a text as `limit` columns hold, its end an ellipsis where there is more.
+pub fn fit(text: &str, limit: usize) -> String {
+    if columns(text) <= limit {
+        return text.to_owned();
     }
+    let mut taken = 0;
+    let room = limit.saturating_sub(1);
+    let fits = |character: &char| {
+        taken += character.width().unwrap_or(0);
+        taken <= room
+    };
+    let mut cut: String = text.chars().take_while(fits).collect();
+    if limit > 0 {
+        cut.push('…');
+    }
+    cut
 }
 
 #[cfg(test)]
@@ -79,9 +65,6 @@ mod tests {
     fn nothing_that_moves_the_cursor_survives() {
         assert_eq!(clean("a\x1b[2Jb\tc\nd"), "a\\u{1b}[2Jb c d");
         assert_eq!(clean("\u{202e}gpj.exe"), "\\u{202e}gpj.exe");
-        assert_eq!(line(b"10%\r50%\r\x1b[1;31m99%\x1b[0m\x07\r"), "99%");
-        assert_eq!(line(b"\x1b]0;title\x07ok \xff"), "ok \u{fffd}");
-        assert_eq!(line(b"\x1b[31"), "");
     }
 
     #[test]
@@ -90,5 +73,14 @@ mod tests {
         assert_eq!(shorten("abcd", 3), "ab…");
         assert_eq!(shorten("äöü", 2), "ä…");
         assert_eq!(shorten("", 3), "");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns_and_combining_ones_none() {
+        assert_eq!((columns("e\u{301}"), columns("東京")), (1, 4));
+        assert_eq!(fit("東京", 4), "東京");
+        assert_eq!(fit("東京都", 5), "東京…");
+        assert_eq!(fit("東京都", 4), "東…");
+        assert_eq!((fit("ab", 1), fit("ab", 0)), ("…".into(), String::new()));
     }
 }

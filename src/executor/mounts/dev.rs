@@ -55,6 +55,8 @@ const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
 pub struct Devices {
     /// The tmpfs.
     pub tree: OwnedFd,
+    /// The devpts for `/dev/pts`: a duplicate, to make terminals in.
+    pub terminals: OwnedFd,
     /// The tmpfs for `/dev/shm`.
     pub shared_memory: OwnedFd,
     /// What is mounted inside of it, to be attached after it; `/dev/shm` is not among them.
@@ -73,8 +75,10 @@ pub fn make_devices(shm_size: u64, devices_open: bool) -> Result<Devices, Error>
         make_empty(tree.as_fd(), OsStr::new(name), Shape::Directory)
             .map_err(failed("directory", name))?;
     }
+    let devpts = terminals()?;
+    let terminals = rustix::io::fcntl_dupfd_cloexec(&devpts, 0).map_err(failed("devpts", "pts"))?;
     let mut inside = vec![
-        inside(&tree, "pts", "devpts", Kind::Detached(terminals()?))?,
+        inside(&tree, "pts", "devpts", Kind::Detached(devpts))?,
         inside(&tree, "mqueue", "mqueue", Kind::MessageQueues)?,
     ];
     let nodes = make(c"tmpfs", &OPTIONS, NODE_ATTRIBUTES).map_err(failed("tmpfs", ""))?;
@@ -84,6 +88,7 @@ pub fn make_devices(shm_size: u64, devices_open: bool) -> Result<Devices, Error>
     let shared_memory = shared_memory(shm_size).map_err(failed("tmpfs", "shm"))?;
     Ok(Devices {
         tree,
+        terminals,
         shared_memory,
         inside,
     })

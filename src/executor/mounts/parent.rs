@@ -58,7 +58,7 @@ pub fn make_ready(mount: &Mount, also: MountAttrFlags) -> Result<Ready, Error> {
             Kind::Detached(tmpfs(*size, *mode, attributes).map_err(failed)?)
         }
         Source::Bytes { bytes, mode, owner } => {
-            let tree = tmpfs(None, 0o700, MountAttrFlags::empty()).map_err(failed)?;
+            let tree = file_system_of_one().map_err(failed)?;
             write_file(&tree, bytes, *mode, *owner)?;
             let part =
                 rustix::fs::openat(&tree, FILE, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -123,6 +123,16 @@ fn tmpfs(size: Option<u64>, mode: u32, attributes: MountAttrFlags) -> sys::Resul
             let size = text(size.to_string());
             make(c"tmpfs", &[(c"mode", &mode), (c"size", &size)], attributes)
         }
+    }
+}
+
+/// A tmpfs for a file that may be a secret: not swapped out where the kernel (Linux 6.4) and our
+/// rights allow that, which in a user namespace they don't.
+fn file_system_of_one() -> sys::Result<OwnedFd> {
+    let unswapped = [(c"mode", c"0700"), (c"noswap", c"")];
+    match make(c"tmpfs", &unswapped, MountAttrFlags::empty()) {
+        Err(_) => tmpfs(None, 0o700, MountAttrFlags::empty()),
+        made => made,
     }
 }
 

@@ -175,6 +175,19 @@ pub fn unpack<R: Read + Send>(
     })
 }
 
+/// Lets `consume` read the uncompressed archive of the layer `source`, and verifies all of it, what
+/// `consume` left unread included.
+///
+/// What `consume` was given is what it should be only if this returns without an error.
+pub fn read_archive<R: Read + Send, T>(
+    source: R,
+    expected: &Expected,
+    consume: impl FnOnce(&mut dyn Read) -> Result<T>,
+) -> Result<T> {
+    let (_, value) = stream::run(source, expected, |archive| consume(archive))?;
+    Ok(value)
+}
+
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

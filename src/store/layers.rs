@@ -1,0 +1,83 @@
+//! An image's layers as archives, verified while they are read.
+
+use std::io::{self, Read};
+
+use super::{Error, Image, Result, Store};
+use crate::layer::merge::{Consume, Layers};
+use crate::layer::{Expected, read_archive};
+
+/// The layers of an image of the store, the lowest first.
+#[derive(Clone, Copy)]
+pub struct ImageLayers<'a> {
+    store: &'a Store,
+    image: &'a Image,
+    stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Store {
+    /// The layers of an image, to be read until `stop` says that somebody asked for the end; that
+    /// is an error of reading then.
+    pub fn layers<'a>(
+        &'a self,
+        image: &'a Image,
+        stop: &'a (dyn Fn() -> bool + Sync),
+    ) -> ImageLayers<'a> {
+        ImageLayers {
+            store: self,
+            image,
+            stop,
+        }
+    }
+}
+
+/// Asks before each read.
+struct Stoppable<'a> {
+    source: &'a mut dyn Read,
+    stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.stop)() {
+            // Not of kind `Interrupted`, after which one tries again.
+            true => Err(io::Error::other("interrupted")),
+            false => self.source.read(buffer),
+        }
+    }
+}
+
+impl Layers for ImageLayers<'_> {
+    type Error = Error;
+
+    fn count(&self) -> usize {
+        self.image.manifest.layers.len()
+    }
+
+    fn read(&self, layer: usize, consume: Consume<'_>) -> Result<()> {
+        let descriptor = &self.image.manifest.layers[layer];
+        let expected = Expected {
+            digest: Some(descriptor.digest),
+            size: Some(descriptor.size),
+            diff_id: self.image.config.rootfs.diff_ids.get(layer).copied(),
+        };
+        let blobs = self.store.layout().blobs();
+        let file = blobs.open_unverified(&descriptor.digest)?;
+        let stop = self.stop;
+        let read = read_archive(file, &expected, |source| {
+            consume(&mut Stoppable { source, stop })
+        });
+        read.map_err(|source| {
+            use crate::layer::Error as Wrong;
+            // Where the entries go may be at fault as well, and then no layer is to be blamed.
+            match source {
+                Wrong::Write(_) | Wrong::File(_) | Wrong::UnmappedOwner { .. } => {
+                    Error::Merge(source)
+                }
+                source => Error::Layer {
+                    digest: descriptor.digest,
+                    source,
+                },
+            }
+        })
+    }
+}
