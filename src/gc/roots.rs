@@ -37,6 +37,10 @@ use crate::lock::FileLock;
 /// of its last tick.
 pub const CLOCK_SLACK: Millis = 2_000;
 
+/// What the name of a step's lock begins with. It stands among the leases, so that one that was
+/// left behind goes as they do, and pins nothing.
+pub const STEP_LOCK: &str = "step-";
+
 /// What stands below `rstore/leases`.
 #[derive(Debug, Clone, Default)]
 pub struct LeaseFiles {
@@ -78,7 +82,7 @@ impl LeaseFiles {
         self.files.get(id).is_some_and(|file| file.locked)
     }
 
-    /// Locked files without a row: those in their first or last moment, and those of writers that
+    /// Locked files without a row, but for step locks, whose holders have a lease besides: those in their first or last moment, and those of writers that
     /// are older than the catalog.
     fn without_row(&self, graph: &ImageGraph) -> (Vec<String>, Vec<String>) {
         let rows: HashSet<&str> = graph.leases().iter().map(|row| row.id.as_str()).collect();
@@ -86,7 +90,9 @@ impl LeaseFiles {
         let (young, old): (Vec<_>, Vec<_>) = self
             .files
             .iter()
-            .filter(|(id, file)| file.locked && !rows.contains(id.as_str()))
+            .filter(|(id, file)| {
+                file.locked && !rows.contains(id.as_str()) && !id.starts_with(STEP_LOCK)
+            })
             .partition(|(_, file)| file.modified > horizon);
         let names = |files: Vec<(&String, &LeaseFile)>| {
             let mut names: Vec<String> = files.into_iter().map(|(id, _)| id.clone()).collect();

@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{Lease, Result};
 use crate::fsutil::{self, IoContext};
+use crate::gc::roots::STEP_LOCK;
 use crate::lock::FileLock;
 use crate::oci::Digest;
 
@@ -30,7 +31,7 @@ impl Lease<'_> {
         let path = self
             .store()
             .private("leases")
-            .join(format!("step-{}", name.hex()));
+            .join(format!("{STEP_LOCK}{}", name.hex()));
         loop {
             let Some(lock) = FileLock::try_exclusive(&path)? else {
                 return Ok(None);

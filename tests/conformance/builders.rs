@@ -228,6 +228,21 @@ impl Buildah {
     }
 }
 
+impl Drop for Buildah {
+    /// What is mounted cannot be removed with the directory: the storage itself, and the containers
+    /// of builds that failed.
+    fn drop(&mut self) {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+        let ours = points.filter(|point| Path::new(point).starts_with(self.directory.path()));
+        let mut ours: Vec<&str> = ours.collect();
+        ours.sort_unstable_by_key(|point| std::cmp::Reverse(point.len()));
+        for point in ours {
+            let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
 /// Directories on top of each other, the highest first, for as long as the value lives.
 struct Merged(PathBuf);
 

@@ -281,6 +281,7 @@ impl Lowering<'_> {
                 })?;
             self.instruction(&mut state, &instruction)?;
         }
+        state.in_triggers = false;
         if let Some(place) = tree {
             self.copy_tree(&mut state, (line, &stage.from.original), place)?;
         }
