@@ -28,6 +28,9 @@ _rstore() {
             rstore,export)
                 cmd="rstore__subcmd__export"
                 ;;
+            rstore,fsck)
+                cmd="rstore__subcmd__fsck"
+                ;;
             rstore,graph)
                 cmd="rstore__subcmd__graph"
                 ;;
@@ -100,6 +103,9 @@ _rstore() {
             rstore__subcmd__help,export)
                 cmd="rstore__subcmd__help__subcmd__export"
                 ;;
+            rstore__subcmd__help,fsck)
+                cmd="rstore__subcmd__help__subcmd__fsck"
+                ;;
             rstore__subcmd__help,graph)
                 cmd="rstore__subcmd__help__subcmd__graph"
                 ;;
@@ -167,7 +173,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune shell completions version help"
+            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -408,6 +414,32 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rstore__subcmd__fsck)
+            opts="-q -h --repair --quick --jobs --format --quiet --no-trunc --bytes --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rstore__subcmd__graph)
             opts="-h --format --images --layers --up --down --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -431,7 +463,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune shell completions version help"
+            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -487,6 +519,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__fsck)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1041,12 +1087,16 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__prune)
-            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --until --filter --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
+            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --ignore-broken --until --filter --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --ignore-broken)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --until)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

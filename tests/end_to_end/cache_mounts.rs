@@ -234,8 +234,10 @@ fn a_cache_in_use_is_not_pruned_and_one_that_was_killed_over_is_neither_lost_nor
 
     child.kill().unwrap();
     child.wait().unwrap();
-    let left = machine::processes_left(&mark, std::time::Duration::from_secs(5));
+    let left = machine::processes_left(&mark, std::time::Duration::from_secs(30));
     assert!(left.is_empty(), "{left:#?}");
+    let held = machine::leases_left(store.root(), std::time::Duration::from_secs(30));
+    assert!(held.is_empty(), "leases {held:#?}");
     store.ok(["prune", "-f"]);
     assert_eq!(store.debris(), Vec::<std::path::PathBuf>::new());
     super::lifecycle::assert_accounted(&store);

@@ -62,9 +62,9 @@ impl Build<'_> {
         let finished = Finished::new(&self.command, &output);
         assert_eq!(finished.code, code, "{finished}");
         assert!(finished.stderr.contains("interrupted by"), "{finished}");
-        let left = machine::processes_left(&self.mark, Duration::from_secs(5));
+        let left = machine::processes_left(&self.mark, Duration::from_secs(30));
         assert!(left.is_empty(), "{left:#?}");
-        let mounts = machine::mounts_left(self.store.root(), Duration::from_secs(5));
+        let mounts = machine::mounts_left(self.store.root(), Duration::from_secs(30));
         assert!(mounts.is_empty(), "{mounts:#?}");
         assert_eq!(self.store.debris(), Vec::<PathBuf>::new());
         assert!(!self.store.tags().contains_key("app:latest"));

@@ -162,8 +162,10 @@ fn a_build_of_a_user_that_is_killed_leaves_nothing_after_a_prune() {
     }
     child.kill().expect("a child can be killed");
     child.wait().expect("a child can be waited for");
-    let left = machine::processes_left(&mark, std::time::Duration::from_secs(2));
+    let left = machine::processes_left(&mark, std::time::Duration::from_secs(30));
     assert!(left.is_empty(), "{left:#?}");
+    let held = machine::leases_left(store.root(), std::time::Duration::from_secs(30));
+    assert!(held.is_empty(), "leases {held:#?}");
     user.rstore(&["prune", "-f"]).ok();
     assert_eq!(store.debris(), Vec::<std::path::PathBuf>::new());
     store.verify();

@@ -179,9 +179,11 @@ fn a_shell_that_is_killed_leaves_what_a_prune_removes_and_a_container_that_opens
         child.kill().expect("a child can be killed");
         child.wait().expect("a child can be waited for");
     }
-    let left = machine::processes_left(&mark, Duration::from_secs(5));
+    let left = machine::processes_left(&mark, Duration::from_secs(30));
     assert!(left.is_empty(), "{left:#?}");
-    let mounts = machine::mounts_left(store.root(), Duration::from_secs(5));
+    let held = machine::leases_left(store.root(), std::time::Duration::from_secs(30));
+    assert!(held.is_empty(), "leases {held:#?}");
+    let mounts = machine::mounts_left(store.root(), Duration::from_secs(30));
     assert!(mounts.is_empty(), "{mounts:#?}");
     assert_eq!(store.ok(["shell", &id, "--", "cat", "half"]), "half\n");
     let dead = store.ok(["ps", "-q", "-f", "status=dead"]);

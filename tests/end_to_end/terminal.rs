@@ -154,9 +154,9 @@ fn ctrl_c_ends_a_build_and_leaves_the_terminal_and_the_store_as_they_were() {
             terminal.shows(&[" => CANCELED [3/3] RUN"]);
         }
         is_restored(&terminal, &before);
-        let left = machine::processes_left(&mark, Duration::from_secs(5));
+        let left = machine::processes_left(&mark, Duration::from_secs(30));
         assert!(left.is_empty(), "{kind}: {left:#?}");
-        let mounts = machine::mounts_left(store.root(), Duration::from_secs(5));
+        let mounts = machine::mounts_left(store.root(), Duration::from_secs(30));
         assert!(mounts.is_empty(), "{kind}: {mounts:#?}");
         assert_eq!(store.debris(), Vec::<std::path::PathBuf>::new(), "{kind}");
     }
@@ -268,7 +268,7 @@ fn a_shell_whose_window_is_closed_leaves_nothing() {
     rustix::process::kill_process(terminal.process(), signal).expect("a child can be signalled");
     assert_eq!(terminal.code(), Some(129));
     is_restored(&terminal, &before);
-    let left = machine::processes_left(&mark, Duration::from_secs(5));
+    let left = machine::processes_left(&mark, Duration::from_secs(30));
     assert!(left.is_empty(), "{left:#?}");
     assert_eq!(store.debris(), Vec::<std::path::PathBuf>::new());
 }

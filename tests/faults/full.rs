@@ -14,6 +14,7 @@ struct Small {
 
 const NEEDS: &[Need] = &[
     Need::Root,
+    Need::Loop,
     Need::Program("mkfs.ext4"),
     Need::Program("mount"),
 ];

@@ -34,6 +34,22 @@ pub fn processes_left(mark: &str, patience: Duration) -> Vec<String> {
     wait(patience, || processes_with(mark), Vec::is_empty)
 }
 
+/// Waits until every lease of the store at `root` is free; those that are held after `patience`.
+/// Whoever was forked by a process that is killed holds what it held until it is dead too.
+pub fn leases_left(root: &Path, patience: Duration) -> Vec<String> {
+    let held = || {
+        let entries = fs::read_dir(root.join("rstore/leases"));
+        let paths = entries.into_iter().flatten().flatten().map(|e| e.path());
+        let is_held = |path: &std::path::PathBuf| {
+            let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+            fs::File::open(path).is_ok_and(|file| rustix::fs::flock(&file, operation).is_err())
+        };
+        let held = paths.filter(is_held);
+        held.map(|path| path.display().to_string()).collect()
+    };
+    wait(patience, held, Vec::is_empty)
+}
+
 /// Waits until something is so.
 #[track_caller]
 pub fn until(what: &str, is_so: impl Fn() -> bool) {
