@@ -212,7 +212,9 @@ fn a_catalog_that_lies_about_links_names_and_sizes_is_found_out_and_put_right() 
             "{statement}"
         );
     };
-    sqlite("UPDATE edge SET target = source WHERE id = (SELECT max(id) FROM edge)");
+    sqlite(
+        "UPDATE links SET targets = unhex(printf('%010x02', source)) WHERE id = (SELECT max(id) FROM links)",
+    );
     sqlite("UPDATE blob SET size = size + 1 WHERE kind = 4");
     sqlite(
         "UPDATE blob SET damage = 'a lie' WHERE kind = 2 AND id = (SELECT min(id) FROM blob WHERE kind = 2)",
