@@ -172,7 +172,12 @@ impl Writer<'_> {
         slash: bool,
         several: bool,
     ) -> Result<String, StepError> {
-        if slash || self.is_directory(destination)? {
+        // `--link` puts things where they would be on an empty image.
+        let into = match self.operation.link {
+            true => destination == "/" || self.made.contains(destination),
+            false => self.is_directory(destination)?,
+        };
+        if slash || into {
             return self.destination_in(destination, name);
         }
         if several {
@@ -254,6 +259,9 @@ impl Writer<'_> {
     }
 
     fn no_directory(&self, place: &[u8]) -> Result<(), StepError> {
+        if self.operation.link {
+            return Ok(());
+        }
         if self.there_at(place)?.is_some_and(|there| there.is_dir()) {
             let shown = String::from_utf8_lossy(place);
             return Err(StepError::Invalid(format!(
