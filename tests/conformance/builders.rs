@@ -1,19 +1,20 @@
 //! The builders: rstore, buildah and, where the environment names one, BuildKit.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::case::Case;
+use crate::case::{CONTEXT, Case, SERVER};
 use crate::image::{self, Image};
 use crate::judge::{self, Built, Verdict};
 use crate::setup;
+use crate::support::http::Server;
 use crate::support::need::program;
-use crate::support::{Context, Rstore, peers, run, scratch};
+use crate::support::{Context, Finished, Rstore, peers, run, scratch};
 
 /// Everything that cases are built by.
 pub struct Builders {
@@ -22,7 +23,65 @@ pub struct Builders {
     second: Rstore,
     buildah: Buildah,
     buildkit: Option<String>,
+    /// What URLs of the cases lead to.
+    server: Server,
     built: AtomicUsize,
+}
+
+/// A case with all that a run gives it.
+struct Given<'a> {
+    case: &'a Case,
+    context: &'a Context,
+    /// The case's options, and that which names its Dockerfile.
+    arguments: Vec<String>,
+    /// The context as a tar, where it is read from standard input.
+    tar: Option<tempfile::TempDir>,
+}
+
+impl Given<'_> {
+    fn new<'a>(case: &'a Case, context: &'a Context, server: &str) -> Given<'a> {
+        let directory = context.path().display().to_string();
+        let given = |argument: &&str| {
+            let argument = argument.replace(CONTEXT, &directory);
+            argument.replace(SERVER, server)
+        };
+        let mut arguments: Vec<String> = case.arguments.iter().map(given).collect();
+        if let Some(name) = case.named {
+            let inside = match case.piped {
+                true => name.into(),
+                false => context.path().join(name),
+            };
+            arguments.push(format!("--file={}", inside.display()));
+        }
+        let tar = case.piped.then(|| {
+            let work = scratch();
+            run(Command::new("tar")
+                .args(["--sort=name", "--create", "--file"])
+                .arg(work.path().join("context.tar"))
+                .arg("--directory")
+                .arg(context.path())
+                .arg("."));
+            work
+        });
+        Given {
+            case,
+            context,
+            arguments,
+            tar,
+        }
+    }
+
+    /// Gives a command the options and the context.
+    fn to(&self, command: &mut Command) {
+        command.args(&self.arguments);
+        match &self.tar {
+            None => command.arg(self.context.path()),
+            Some(work) => {
+                let tar = File::open(work.path().join("context.tar")).expect("a tar");
+                command.arg("-").stdin(Stdio::from(tar))
+            }
+        };
+    }
 }
 
 impl Builders {
@@ -40,6 +99,7 @@ impl Builders {
             second,
             buildah,
             buildkit: std::env::var("RSTORE_CONFORMANCE_BUILDKIT").ok(),
+            server: setup::server(),
             built: AtomicUsize::new(0),
         }
     }
@@ -61,18 +121,21 @@ impl Builders {
 
     fn judge_or_panic(&self, case: &Case) -> Verdict {
         let number = self.built.fetch_add(1, Ordering::Relaxed);
-        let context = case.context(number);
+        let server = self.server.http("");
+        let server = server.trim_end_matches('/');
+        let context = case.context(number, server);
+        let given = Given::new(case, &context, server);
         let began = now();
         let tag = format!("case-{number}:latest");
-        let ours = ours(&self.store, case, &context, &tag);
-        let theirs = self.buildah.build(case, &context);
+        let ours = ours(&self.store, &given, &tag);
+        let theirs = self.buildah.build(&given);
         let differs = case.difference.as_ref().is_some_and(|difference| {
             let later = |version| self.buildah.version >= version;
             !difference.until.is_some_and(later)
         });
         let mut verdict = judge::judge(case, &ours, &theirs, began, differs);
         if case.twice {
-            let again = ours_again(&self.second, case, &context, &tag);
+            let again = ours_again(&self.second, &given, &tag);
             let first = self.store.tags().get(&tag).cloned();
             if first.is_none() || first != again {
                 verdict.details.push(format!(
@@ -81,7 +144,7 @@ impl Builders {
             }
         }
         if let (Some(address), None) = (&self.buildkit, case.unlike_buildkit) {
-            let theirs = buildkit(address, &self.store, case, &context);
+            let theirs = buildkit(address, &self.store, &given);
             let details = judge::against_buildkit(case, &ours, &theirs, began);
             let said = details.iter().map(|detail| format!("BuildKit: {detail}"));
             verdict.details.extend(said);
@@ -99,12 +162,8 @@ fn now() -> i64 {
     since.expect("after 1970").as_secs() as i64
 }
 
-fn ours(store: &Rstore, case: &Case, context: &Context, tag: &str) -> Built {
-    let mut arguments = vec!["-t", tag, "--no-cache", "--compression", "none"];
-    arguments.extend(&case.arguments);
-    let file = named(case, context);
-    arguments.extend(file.iter().map(String::as_str));
-    let finished = store.try_build(context.path(), &arguments);
+fn ours(store: &Rstore, given: &Given, tag: &str) -> Built {
+    let finished = ours_with(store, given, tag, &["--no-cache"]);
     if finished.code != 0 {
         assert!(!finished.stderr.contains("panicked"), "{finished}");
         return Built::Refused(finished.all());
@@ -118,17 +177,20 @@ fn ours(store: &Rstore, case: &Case, context: &Context, tag: &str) -> Built {
     }))
 }
 
-/// The option that names the Dockerfile.
-fn named(case: &Case, context: &Context) -> Option<String> {
-    let name = case.named?;
-    Some(format!("--file={}", context.path().join(name).display()))
+fn ours_with(store: &Rstore, given: &Given, tag: &str, more: &[&str]) -> Finished {
+    let mut command = store.command();
+    command
+        .args(["build", "--progress", "classic", "--compression", "none"])
+        .args(["-t", tag])
+        .args(more);
+    given.to(&mut command);
+    let output = command.output().expect("rstore runs");
+    Finished::new(&command, &output)
 }
 
 /// The digest that another store comes to.
-fn ours_again(store: &Rstore, case: &Case, context: &Context, tag: &str) -> Option<String> {
-    let mut arguments = vec!["-t", tag, "--compression", "none"];
-    arguments.extend(&case.arguments);
-    store.try_build(context.path(), &arguments);
+fn ours_again(store: &Rstore, given: &Given, tag: &str) -> Option<String> {
+    ours_with(store, given, tag, &[]);
     store.tags().get(tag).cloned()
 }
 
@@ -143,6 +205,7 @@ impl Buildah {
         let directory = scratch();
         let accept = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
         fs::write(directory.path().join("policy.json"), accept).expect("a policy");
+        fs::create_dir(directory.path().join("tmp")).expect("a directory");
         let text = run(program("buildah").arg("--version"));
         let version = text.split_whitespace().nth(2).expect("a version");
         let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
@@ -163,7 +226,7 @@ impl Buildah {
         peers::skopeo(&["copy", "-q", &source, &target]);
     }
 
-    fn build(&self, case: &Case, context: &Context) -> Built {
+    fn build(&self, given: &Given) -> Built {
         let work = scratch();
         let id = work.path().join("id");
         let mut command = program("buildah");
@@ -178,11 +241,11 @@ impl Buildah {
             .arg(&id)
             .arg("--signature-policy")
             .arg(self.path("policy.json"))
-            .args(&case.arguments)
-            .args(named(case, context))
-            .arg(context.path())
             .env("BUILDAH_ISOLATION", "chroot")
+            // Its cache mounts are there: no run finds those of another.
+            .env("TMPDIR", self.path("tmp"))
             .env_remove("SOURCE_DATE_EPOCH");
+        given.to(&mut command);
         let output = command.output().expect("buildah runs");
         if !output.status.success() {
             let said = [output.stdout, output.stderr].concat();
@@ -271,7 +334,8 @@ fn json(bytes: &[u8]) -> Value {
 }
 
 /// Builds by the daemon of BuildKit at an address.
-fn buildkit(address: &str, store: &Rstore, case: &Case, context: &Context) -> Built {
+fn buildkit(address: &str, store: &Rstore, given: &Given) -> Built {
+    let (case, context) = (given.case, given.context);
     let work = scratch();
     let path = context.path().display();
     let mut command = program("buildctl");
@@ -290,7 +354,7 @@ fn buildkit(address: &str, store: &Rstore, case: &Case, context: &Context) -> Bu
         command.arg(format!("--opt=filename={name}"));
     }
     command
-        .args(options_of_buildkit(&case.arguments))
+        .args(options_of_buildkit(&given.arguments))
         .arg(format!("--output={}", output_of_buildkit(case, &layout)));
     let output = command.output().expect("buildctl runs");
     if !output.status.success() {
@@ -320,20 +384,37 @@ fn output_of_buildkit(case: &Case, layout: &Path) -> String {
 }
 
 /// What `docker build` makes of its options for BuildKit.
-fn options_of_buildkit(arguments: &[&str]) -> Vec<String> {
+fn options_of_buildkit(arguments: &[String]) -> Vec<String> {
     let mut options = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let (flag, value) = match word.split_once('=') {
             Some((flag, value)) => (flag, value),
-            None => (*word, *words.next().expect("a value")),
+            None => (word.as_str(), words.next().expect("a value").as_str()),
         };
         let (name, value) = match flag {
             "--build-arg" | "--label" => {
                 let (key, value) = value.split_once('=').unwrap_or((value, ""));
                 (format!("{}:{key}", flag.trim_start_matches('-')), value)
             }
-            "--file" | "-f" => ("filename".to_owned(), value),
+            // Told by its name in the context already.
+            "--file" => continue,
+            "--secret" | "--ssh" => {
+                options.push(format!("{flag}={value}"));
+                continue;
+            }
+            "--build-context" => {
+                let (name, at) = value.split_once('=').expect("NAME=WHERE");
+                let place = match at.contains("://") {
+                    true => at.to_owned(),
+                    false => {
+                        options.push(format!("--local={name}={at}"));
+                        format!("local:{name}")
+                    }
+                };
+                options.push(format!("--opt=context:{name}={place}"));
+                continue;
+            }
             "--timestamp" => ("build-arg:SOURCE_DATE_EPOCH".to_owned(), value),
             "--add-host" => {
                 let host = value.replace(':', "=");

@@ -20,7 +20,7 @@ pub struct Case {
     pub files: Vec<(&'static str, &'static str)>,
     /// What else is in the context.
     pub make: Vec<Make>,
-    /// Options for every builder.
+    /// Options for every builder; [`CONTEXT`] and [`SERVER`] stand for what a run gives.
     pub arguments: Vec<&'static str>,
     /// Whether docker builds it.
     pub outcome: Outcome,
@@ -36,7 +36,15 @@ pub struct Case {
     pub twice: bool,
     /// The Dockerfile's name in the context, where it has another one.
     pub named: Option<&'static str>,
+    /// Whether builders read the context from standard input, as a tar.
+    pub piped: bool,
 }
+
+/// In an option: the directory of the context.
+pub const CONTEXT: &str = "%CONTEXT%";
+
+/// In a Dockerfile or an option: `http://` and the address of [`crate::setup::server`].
+pub const SERVER: &str = "%SERVER%";
 
 /// How a build ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +93,7 @@ pub fn case(name: &str, dockerfile: &str) -> Case {
         ignored: Vec::new(),
         twice: false,
         named: None,
+        piped: false,
     }
 }
 
@@ -194,6 +203,12 @@ impl Case {
         self
     }
 
+    /// The context comes as a tar on standard input.
+    pub fn piped(mut self) -> Case {
+        self.piped = true;
+        self
+    }
+
     /// Two stores must come to the same digest.
     pub fn twice(mut self) -> Case {
         self.twice = true;
@@ -202,9 +217,14 @@ impl Case {
 
     /// Makes the context. Whatever is in it is old, so that a time that was kept is told from one
     /// that is new; by its nanoseconds it is another file than that of any other case's context.
-    pub fn context(&self, number: usize) -> Context {
+    pub fn context(&self, number: usize, server: &str) -> Context {
         let context = Context::new("");
-        context.file("Dockerfile", &self.dockerfile);
+        match std::str::from_utf8(&self.dockerfile) {
+            Ok(text) if text.contains(SERVER) => {
+                context.file("Dockerfile", text.replace(SERVER, server))
+            }
+            _ => context.file("Dockerfile", &self.dockerfile),
+        };
         for (name, content) in &self.files {
             context.file(name, content);
         }

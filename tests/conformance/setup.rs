@@ -8,6 +8,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use crate::support::http::{Response, Server};
 use crate::support::{Context, Rstore, busybox_tar, run, scratch};
 
 /// Images by name: what FROM and COPY --from may say. Each is built on those before it.
@@ -218,6 +219,24 @@ pub fn archive() -> Vec<u8> {
     tar.link("unpacked/link", "file");
     tar.hard("unpacked/hard", "unpacked/file", 0o604, (12, 34));
     tar.finish()
+}
+
+/// What ADD finds at [`crate::case::SERVER`]: by its name in the address, a file of text that has a
+/// time (`/dated.txt`) or none (any other), [`archive`] (`/archive.tar`), what lies elsewhere
+/// (`/moved.txt`), nothing (`/missing.txt`).
+pub fn server() -> Server {
+    Server::new(|request| {
+        let dated =
+            |response: Response| response.header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let path = request.path.split('?').next().unwrap_or("");
+        match path {
+            "/dated.txt" | "/dir/dated.txt" => dated(Response::ok("dated\n")),
+            "/archive.tar" => dated(Response::ok(archive())),
+            "/moved.txt" => Response::new(302).header("Location", "/dated.txt"),
+            "/missing.txt" => Response::new(404),
+            _ => Response::ok("text\n"),
+        }
+    })
 }
 
 /// Bytes compressed by a program that most machines have, or by a library.

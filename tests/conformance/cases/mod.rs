@@ -9,7 +9,9 @@ mod copy;
 mod expand;
 mod from;
 mod language;
+mod mount;
 mod run;
+mod source;
 mod stage;
 mod time;
 mod users;
@@ -27,6 +29,8 @@ pub fn all() -> Vec<Case> {
         from::cases(),
         add::cases(),
         run::cases(),
+        mount::cases(),
+        source::cases(),
         time::cases(),
     ];
     let cases: Vec<Case> = areas.into_iter().flatten().collect();
