@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
 /// A failed file-system operation: the operation, the path it was about, and the kernel's answer.
 #[derive(Debug, thiserror::Error)]
@@ -288,6 +288,20 @@ pub fn stat_at(dir: impl AsFd, name: impl AsRef<Path>) -> Result<Option<rustix::
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(error) => Err(Error::new("stat", name, error)),
     }
+}
+
+/// Gives `path` the times of access and modification that `metadata` tells. A link itself gets
+/// them, not what it leads to.
+pub fn copy_times(metadata: &fs::Metadata, path: &Path) -> Result<()> {
+    let time = |seconds, nanoseconds| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    let times = Timestamps {
+        last_access: time(metadata.atime(), metadata.atime_nsec() as _),
+        last_modification: time(metadata.mtime(), metadata.mtime_nsec() as _),
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).at("set times of", path)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ fn kept(
         hasher: Hasher::new(),
         failed: None,
     };
-    let outcome = Decompressor::new(&mut tee).and_then(|mut tar| hash(&mut tar));
+    let outcome = Decompressor::new(&mut tee).and_then(|mut tar| Hasher::of_all(&mut tar));
     let Tee {
         mut ingest,
         hasher,
@@ -187,19 +187,6 @@ fn blame(source: &impl Source, member: &str, format: Format, error: io::Error) -
         source: error,
     };
     Error::member(member, problem)
-}
-
-fn hash(source: &mut impl Read) -> io::Result<Hasher> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match source.read(&mut buffer) {
-            Ok(0) => return Ok(hasher),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Keeps and hashes what is read through it.

@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{Mode, OFlags};
 
 use super::error::StepError;
 use super::event::{Event, StepNumber};
@@ -142,16 +142,7 @@ pub(super) fn copy_attributes(from: &Path, to: &Path) -> Result<(), fsutil::Erro
     std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid())).at("chown", to)?;
     fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))
         .at("chmod", to)?;
-    let time = |seconds, nanoseconds| Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds,
-    };
-    let times = Timestamps {
-        last_access: time(metadata.atime(), metadata.atime_nsec() as _),
-        last_modification: time(metadata.mtime(), metadata.mtime_nsec() as _),
-    };
-    rustix::fs::utimensat(rustix::fs::CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .at("set times of", to)
+    fsutil::copy_times(&metadata, to)
 }
 
 /// Makes the working directory if a base image names one that it does not have, as docker does.

@@ -695,10 +695,7 @@ impl<'a, 'g> StageThread<'_, 'a, 'g> {
     ) -> Result<Option<Digest>, StepError> {
         let Some(image) = source else { return Ok(None) };
         let key = selection_key(image, &step.identity);
-        let catalog = self.solver.around.lease.store().catalog();
-        let known = catalog
-            .read(|tx| tx.selection(&key))
-            .map_err(crate::store::Error::from)?;
+        let known = self.known_selection(&key)?;
         // A cache's word for it is taken of its own images, for this build, and not remembered.
         let imports = self.solver.imports;
         let offered = || match self.stage.no_cache {

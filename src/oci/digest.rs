@@ -146,6 +146,20 @@ impl Hasher {
         Hasher::default()
     }
 
+    /// A hasher that has seen all that `source` has.
+    pub fn of_all(source: &mut impl Read) -> io::Result<Hasher> {
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(hasher),
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Takes in `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.state.update(bytes);

@@ -16,9 +16,6 @@ use crate::oci::digest::Hasher;
 use crate::oci::document::Descriptor;
 use crate::oci::{Digest, media};
 
-/// Bytes that are read at once.
-const BUFFER: usize = 256 << 10;
-
 /// What became of a layer that was offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offered {
@@ -88,7 +85,7 @@ impl Lease<'_> {
             hasher: Hasher::new(),
             failed: None,
         };
-        let tar = Decompressor::new(&mut tee).and_then(|mut tar| hash(&mut tar));
+        let tar = Decompressor::new(&mut tee).and_then(|mut tar| Hasher::of_all(&mut tar));
         // A decompressor may leave what stands behind the end of its stream.
         let rest = io::copy(&mut tee, &mut io::sink());
         let Tee {
@@ -211,18 +208,5 @@ impl<S: Read> Read for Tee<S> {
             return Err(io::Error::other("the store cannot be written"));
         }
         Ok(count)
-    }
-}
-
-fn hash(source: &mut impl Read) -> io::Result<Hasher> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match source.read(&mut buffer) {
-            Ok(0) => return Ok(hasher),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

@@ -27,7 +27,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashSet;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+use rustix::fs::{CWD, FileType, Mode};
 
 use crate::build::error::StepError;
 use crate::build::tree::{Found, Matched, Tree, descriptor_path};
@@ -225,13 +225,5 @@ fn look_like(metadata: &Metadata, owner: (u32, u32), path: &Path) -> Result<(), 
     let _ = std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1));
     let mode = fs::Permissions::from_mode(metadata.mode() & 0o7777);
     fs::set_permissions(path, mode).at("chmod", path)?;
-    let time = |seconds, nanoseconds| Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds,
-    };
-    let times = Timestamps {
-        last_access: time(metadata.atime(), metadata.atime_nsec() as _),
-        last_modification: time(metadata.mtime(), metadata.mtime_nsec() as _),
-    };
-    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).at("set times of", path)?)
+    Ok(fsutil::copy_times(metadata, path)?)
 }

@@ -182,10 +182,7 @@ impl Prepared {
             let why = format!(
                 "secret {id:?} is required and was not given: --secret id={id},src=FILE, or env=VARIABLE"
             );
-            return match required {
-                true => Err(StepError::Invalid(why)),
-                false => Ok(()),
-            };
+            return unless_required(*required, why);
         };
         if let Some(variable) = variable {
             if secret.0.contains(&0) {
@@ -227,15 +224,20 @@ impl Prepared {
             let why = format!(
                 "an SSH agent {id:?} is required and was not given: --ssh {id}, or --ssh {id}=SOCKET"
             );
-            return match required {
-                true => Err(StepError::Invalid(why)),
-                false => Ok(()),
-            };
+            return unless_required(*required, why);
         };
         let agent = Agent::start(&scratch.directory("ssh")?, socket, *owner, *mode)?;
         self.add(target, Source::Path(agent.path().to_owned()), false);
         self.agents.push(agent);
         Ok(())
+    }
+}
+
+/// What was not given is an error where it is required, and left out where it is not.
+fn unless_required(required: bool, why: String) -> Result<(), StepError> {
+    match required {
+        true => Err(StepError::Invalid(why)),
+        false => Ok(()),
     }
 }
 

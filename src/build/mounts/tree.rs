@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use crate::build::error::StepError;
 use crate::build::tree::Found;
@@ -109,15 +109,7 @@ fn attributes(from: &Path, to: &Path, metadata: &Metadata, owned: bool) -> Resul
             xattrs(from, to)?;
         }
     }
-    let time = |seconds, nanoseconds| Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds,
-    };
-    let times = Timestamps {
-        last_access: time(metadata.atime(), metadata.atime_nsec() as _),
-        last_modification: time(metadata.mtime(), metadata.mtime_nsec() as _),
-    };
-    Ok(rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW).at("set times of", to)?)
+    Ok(fsutil::copy_times(metadata, to)?)
 }
 
 /// Capabilities and what users attached; the rest is the file systems' own.

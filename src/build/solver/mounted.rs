@@ -14,7 +14,7 @@ use crate::dockerfile::Sharing;
 use crate::dockerfile::ignore::IgnorePatterns;
 use crate::oci::Digest;
 use crate::oci::digest::Hasher;
-use crate::store::{CacheMountRequest, CacheSharing};
+use crate::store::{CacheMountRequest, CacheSharing, Image};
 
 /// After how many looks a step that waits for a cache mount says so: some seconds.
 const PATIENCE: u32 = 60;
@@ -26,6 +26,11 @@ pub(super) struct Inputs {
     pub content: Option<Digest>,
     /// The images that are shown, by manifest.
     pub stages: Vec<Digest>,
+}
+
+/// The key under which the content of a part of an image is remembered.
+fn part_key(image: &Image, path: &str) -> Digest {
+    selection_key(image, &json!({ "mount": path }))
 }
 
 impl<'a> StageThread<'_, 'a, '_> {
@@ -69,41 +74,25 @@ impl<'a> StageThread<'_, 'a, '_> {
         stages: &mut Vec<Digest>,
     ) -> Result<(Shown<'a>, Digest), StepError> {
         let path = shown_path(files);
-        let (mut image, of) = self.source(files)?;
-        stages.extend(
-            of.iter()
-                .filter(|stage| !stages.contains(stage))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
-        if path != "/"
-            && let Some(part) = &image
-            && self
-                .known_selection(&selection_key(part, &json!({ "mount": path })))?
-                .is_none()
-        {
-            // Only what is looked at has to be here.
-            image = self.whole_source(files, image)?;
+        let (mut image, _) = self.source(files)?;
+        let mut known = None;
+        if path != "/" {
+            if let Some(image) = &image {
+                known = self.known_selection(&part_key(image, path))?;
+            }
+            if known.is_none() {
+                // Only what is looked at has to be here.
+                image = self.whole_source(files, image)?;
+            }
         }
         if let Some(image) = image {
+            if !stages.contains(&image.digest) {
+                stages.push(image.digest);
+            }
             // All of an image is what its ID says; a part of it is looked at once.
             let content = match path {
                 "/" => image.id(),
-                _ => {
-                    let key = selection_key(&image, &json!({ "mount": path }));
-                    let content = match self.known_selection(&key)? {
-                        Some(content) => content,
-                        None => {
-                            let selection = self.selection(files, Some(&image))?.1;
-                            let lease = self.solver.around.lease;
-                            let content = selection.digest(lease.store())?;
-                            lease.remember_selection(&key, &content)?;
-                            content
-                        }
-                    };
-                    lock(&self.solver.used).selections.insert(key, content);
-                    content
-                }
+                _ => self.part(files, &image, known)?,
             };
             if image.manifest.layers.is_empty() {
                 return Ok((Shown::Nothing, content));
@@ -119,11 +108,33 @@ impl<'a> StageThread<'_, 'a, '_> {
         Ok((Shown::Directory { tree, selection }, content))
     }
 
+    /// The digest of the part of an image that a mount shows, looked at unless it is known.
+    fn part(
+        &self,
+        files: &FilesOperation,
+        image: &Image,
+        known: Option<Digest>,
+    ) -> Result<Digest, StepError> {
+        let key = part_key(image, shown_path(files));
+        let content = match known {
+            Some(content) => content,
+            None => {
+                let selection = self.selection(files, Some(image))?.1;
+                let lease = self.solver.around.lease;
+                let content = selection.digest(lease.store())?;
+                lease.remember_selection(&key, &content)?;
+                content
+            }
+        };
+        lock(&self.solver.used).selections.insert(key, content);
+        Ok(content)
+    }
+
     /// What is at the path of a mount, and in it.
     fn selection(
         &self,
         files: &FilesOperation,
-        image: Option<&crate::store::Image>,
+        image: Option<&Image>,
     ) -> Result<(crate::build::tree::Tree<'a>, Selection), StepError> {
         let path = shown_path(files);
         let inside = path.trim_start_matches('/');
@@ -142,7 +153,7 @@ impl<'a> StageThread<'_, 'a, '_> {
         Ok((tree, selection))
     }
 
-    fn known_selection(&self, key: &Digest) -> Result<Option<Digest>, StepError> {
+    pub(super) fn known_selection(&self, key: &Digest) -> Result<Option<Digest>, StepError> {
         let catalog = self.solver.around.lease.store().catalog();
         Ok(catalog
             .read(|tx| tx.selection(key))

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::executor::{Cancel, Executor, Network, Outcome, Step, Stream};
-use crate::layer::{Compression, Decompressor, TarReader};
+use crate::executor::{Cancel, Executor, Outcome, Step, Stream};
+use crate::layer::{Decompressor, TarReader};
 use crate::store::{Host, OpenMode, Store};
 
 /// Whether images can be mounted here: as root. CI sets RSTORE_TEST_NO_SKIP, and skips nothing.
@@ -121,33 +121,8 @@ fn options() -> Options {
         variant: None,
     };
     Options {
-        target: None,
-        build_args: BTreeMap::new(),
-        annotations: Default::default(),
-        squash: false,
-        labels: Vec::new(),
-        tags: Vec::new(),
-        platform: platform.clone(),
-        platforms: Vec::new(),
-        build_platform: platform,
-        no_cache: false,
-        no_cache_stages: Vec::new(),
-        cache_from: Vec::new(),
-        cache_to: Vec::new(),
-        network: Network::Host,
-        compression: Compression::default(),
         jobs: 2,
-        keep_failed: false,
-        timestamp: None,
-        add_hosts: Vec::new(),
-        resolv_conf: Vec::new(),
-        shm_size: 64 << 20,
-        ulimits: Vec::new(),
-        secrets: BTreeMap::new(),
-        ssh: BTreeMap::new(),
-        allow: Default::default(),
-        named: Vec::new(),
-        remote: remote::Settings::default(),
+        ..Options::new(platform)
     }
 }
 

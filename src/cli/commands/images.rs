@@ -179,7 +179,7 @@ fn or_none(text: &Option<String>) -> String {
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
     list::check::<Row>(&arguments.list)?;
-    filters(arguments, None, context.now)?;
+    let meant = filters(arguments, None, context.now)?;
     let store = context.open()?;
     let look = Look::of(&arguments.list, context);
     let (rows, hidden) = if arguments.all || arguments.tree || !arguments.list.filters.is_empty() {
@@ -194,8 +194,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         (rows, hidden)
     } else {
         store.scan()?;
-        let filters = filters(arguments, None, context.now)?;
-        named(&store, arguments, &filters)?
+        named(&store, arguments, &meant)?
     };
     list::show(
         &mut context.out,

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use super::Rule;
 use crate::dockerfile::Directives;
+use crate::dockerfile::quantity::truth;
 
 /// Which rules count, and whether a finding is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,7 +78,7 @@ impl Settings {
             match (name.trim(), value.trim()) {
                 ("skip", names) => settings.skip = Names::parse(names),
                 ("experimental", names) => settings.experimental = Names::parse(names),
-                ("error", truth) => settings.error = boolean(truth).ok_or_else(bad)?,
+                ("error", text) => settings.error = truth(text).ok_or_else(bad)?,
                 _ => return Err(bad()),
             }
         }
@@ -133,15 +134,6 @@ fn without_remark(text: &str) -> &str {
         }
     }
     text
-}
-
-/// The words that docker takes for a truth.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
