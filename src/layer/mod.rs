@@ -34,6 +34,7 @@
 //! | [`compress`] | gzip, zstd; bzip2 and xz for reading |
 //! | [`diff`] | trees → entries |
 //! | [`merge`] | layers → the tree that they come to, or one layer |
+//! | [`files`] | the files of layers, to be looked at and compared |
 //! | [`pack`](mod@pack) | the commit pipeline |
 //! | [`unpack`](mod@unpack) | layer → directory |
 
@@ -41,6 +42,7 @@ pub mod compress;
 pub mod diff;
 pub mod entry;
 pub mod error;
+pub mod files;
 mod header;
 mod inode;
 pub mod merge;

@@ -19,7 +19,7 @@
 //! - A file of which one name is new or changed is sent with all its names: the layer needs
 //!   nothing of those below it. Of two names of which one was removed, the other keeps the content.
 
-mod tree;
+pub(super) mod tree;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -64,15 +64,7 @@ pub fn squash<L: Layers>(
         if layer == base {
             below = tree.names();
         }
-        layers.read(layer, &mut |archive| {
-            let mut reader = TarReader::new(archive);
-            let mut index = 0;
-            while let Some(entry) = reader.next_entry()? {
-                tree.apply(layer, index, entry)?;
-                index += 1;
-            }
-            Ok(())
-        })?;
+        layers.read(layer, &mut |archive| tree.apply_layer(layer, archive))?;
     }
     let plan = Plan::new(&tree, base, &below);
     let mut sending = Sending {

@@ -3,82 +3,8 @@ use std::os::fd::AsFd;
 use super::*;
 use crate::fsutil::open_dir;
 use crate::layer::entry::Mtime;
-use crate::layer::testing::{Collect, Entries, assert_same, tree};
+use crate::layer::testing::{Collect, Entries, archives, assert_same, tree};
 use crate::layer::{Expected, TarWriter, Target, UnpackOptions, unpack};
-
-/// Archives in memory, and how often each was read.
-struct Archives(Vec<Vec<u8>>, std::cell::RefCell<Vec<usize>>);
-
-impl Layers for Archives {
-    type Error = Error;
-
-    fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    fn read(&self, layer: usize, consume: Consume<'_>) -> Result<()> {
-        self.1.borrow_mut()[layer] += 1;
-        consume(&mut self.0[layer].as_slice())
-    }
-}
-
-/// One line an entry: `d PATH`, `f PATH CONTENT`, `s PATH TARGET`, `h PATH TARGET`, `p PATH`,
-/// `x PATH` (a whiteout), `o PATH` (an opaque directory). Owners are this process' own.
-fn archive(layer: usize, text: &str) -> Vec<u8> {
-    let mut writer = TarWriter::new(Vec::new());
-    for (number, line) in text.lines().map(str::trim).enumerate() {
-        let mut words = line.split(' ');
-        let (Some(kind), Some(path)) = (words.next(), words.next()) else {
-            continue;
-        };
-        let rest = words.next().unwrap_or_default();
-        let (directory, name) = crate::layer::entry::split(path.as_bytes());
-        let mut entry = match kind {
-            "d" => Entry::new(path, Kind::Directory, 0o750),
-            "f" => Entry::new(
-                path,
-                Kind::File {
-                    size: rest.len() as u64,
-                },
-                0o640,
-            ),
-            "s" => Entry::new(
-                path,
-                Kind::Symlink {
-                    target: rest.into(),
-                },
-                0o777,
-            ),
-            "h" => Entry::new(
-                path,
-                Kind::Hardlink {
-                    target: rest.into(),
-                },
-                0o640,
-            ),
-            "p" => Entry::new(path, Kind::Fifo, 0o600),
-            "x" => whiteout::entry(directory, name),
-            "o" => whiteout::opaque_entry(path.as_bytes()),
-            other => panic!("{other}"),
-        };
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        (entry.uid, entry.gid) = (uid.as_raw(), gid.as_raw());
-        entry.mtime = Mtime::from_seconds((1000 * (layer + 1) + number) as i64);
-        let mut content = rest.as_bytes();
-        let file = kind == "f";
-        writer
-            .append(&entry, file.then_some(&mut content as &mut dyn Read))
-            .unwrap();
-    }
-    writer.finish().unwrap()
-}
-
-fn archives(layers: &[&str]) -> Archives {
-    let made = layers.iter().enumerate();
-    let made: Vec<_> = made.map(|(layer, text)| archive(layer, text)).collect();
-    let read = vec![0; made.len()];
-    Archives(made, read.into())
-}
 
 /// What a directory holds to which the archives were applied one after another.
 fn applied(archives: &[&[u8]]) -> Entries {

@@ -1,11 +1,13 @@
 //! The tree that layers come to, in memory: names, attributes, and where each file's content is.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
 
 use hashbrown::HashMap;
 
 use crate::layer::entry::{Entry, Kind, split};
 use crate::layer::error::{EntryProblem, Error, Result};
+use crate::layer::read::TarReader;
 use crate::layer::whiteout::{self, Meaning, is_host_xattr};
 
 /// As many links as Linux follows (path_resolution(7)).
@@ -30,14 +32,28 @@ pub struct Origin {
 }
 
 /// A file, whatever its names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Node {
-    /// Its attributes; the path is that of the entry, which may be gone.
+    /// Its attributes; the path is that of the entry, which may be gone. Of a directory that no
+    /// layer names only the name.
     pub entry: Entry,
     /// The entry that it has them and its content from; `None`: the root that nobody named.
     pub origin: Option<Origin>,
+    /// The directory that has its first name, or had it.
+    pub directory: Id,
+    /// How it lost a name, the last time that it did.
+    pub loss: Option<Loss>,
     /// What is in it, if it is a directory.
     pub children: BTreeMap<Vec<u8>, Name>,
+}
+
+/// How a name went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// The layer that took it.
+    pub layer: usize,
+    /// Whether something else has the name instead.
+    pub replaced: bool,
 }
 
 /// A name of a file.
@@ -50,10 +66,13 @@ pub struct Name {
 }
 
 /// A tree of layers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tree {
     /// All that ever was in it; what is reached from [`ROOT`] still is.
     pub nodes: Vec<Node>,
+    /// Whether a directory was made that no layer had named yet. Of the upper layers of an image
+    /// alone that is a guess: below there may be a link of that name.
+    pub guessed: bool,
 }
 
 /// The names in each directory of a tree, as they were once. Of those that are directories, which.
@@ -66,9 +85,25 @@ impl Tree {
         let root = Node {
             entry: Entry::new("", Kind::Directory, 0o755),
             origin: None,
+            directory: ROOT,
+            loss: None,
             children: BTreeMap::new(),
         };
-        Tree { nodes: vec![root] }
+        Tree {
+            nodes: vec![root],
+            guessed: false,
+        }
+    }
+
+    /// Applies the archive of a layer.
+    pub fn apply_layer(&mut self, layer: usize, archive: &mut dyn Read) -> Result<()> {
+        let mut reader = TarReader::new(archive);
+        let mut index = 0;
+        while let Some(entry) = reader.next_entry()? {
+            self.apply(layer, index, entry)?;
+            index += 1;
+        }
+        Ok(())
     }
 
     /// Applies the entry `index` of a layer.
@@ -118,7 +153,7 @@ impl Tree {
 
     /// A directory and all below it, each before those in it. Without recursion: a layer may be of
     /// any depth, and a stack isn't.
-    fn directories(&self, directory: Id) -> Vec<Id> {
+    pub fn directories(&self, directory: Id) -> Vec<Id> {
         let mut found = vec![directory];
         let mut next = 0;
         while let Some(directory) = found.get(next) {
@@ -128,6 +163,17 @@ impl Tree {
             next += 1;
         }
         found
+    }
+
+    /// The path of a file's first name.
+    pub fn path(&self, mut node: Id) -> Vec<u8> {
+        let mut names = Vec::new();
+        while node != ROOT {
+            names.push(self.nodes[node].entry.split_path().1);
+            node = self.nodes[node].directory;
+        }
+        names.reverse();
+        names.join(&b'/')
     }
 
     /// Whether a node is a directory.
@@ -154,18 +200,23 @@ impl Tree {
                 self.nodes[there.node].origin = Some(origin);
                 there.node
             }
-            (None, _) => self.add(entry, origin),
+            (None, _) => self.add(entry, origin, directory),
         };
+        if let Some(there) = there.filter(|there| there.node != node) {
+            self.lose(there.node, layer, true);
+        }
         self.nodes[directory]
             .children
             .insert(name, Name { node, layer });
         Ok(())
     }
 
-    fn add(&mut self, entry: Entry, origin: Origin) -> Id {
+    fn add(&mut self, entry: Entry, origin: Origin, directory: Id) -> Id {
         self.nodes.push(Node {
             entry,
             origin: Some(origin),
+            directory,
+            loss: None,
             children: BTreeMap::new(),
         });
         self.nodes.len() - 1
@@ -189,6 +240,22 @@ impl Tree {
         }
     }
 
+    /// Notes that a name of a file went, and with it all names below.
+    fn lose(&mut self, node: Id, layer: usize, replaced: bool) {
+        if self.is_directory(node) {
+            for directory in self.directories(node) {
+                let names = self.nodes[directory].children.values();
+                for name in names.map(|name| name.node).collect::<Vec<_>>() {
+                    self.nodes[name].loss = Some(Loss {
+                        layer,
+                        replaced: false,
+                    });
+                }
+            }
+        }
+        self.nodes[node].loss = Some(Loss { layer, replaced });
+    }
+
     /// Takes away what layers below `layer` have of a name.
     fn hide(&mut self, directory: Id, name: &[u8], layer: usize) {
         let Some(found) = self.nodes[directory].children.get(name).copied() else {
@@ -199,6 +266,7 @@ impl Tree {
         }
         if !self.is_kept(&found, layer) {
             self.nodes[directory].children.remove(name);
+            self.lose(found.node, layer, false);
         }
     }
 
@@ -206,7 +274,17 @@ impl Tree {
     fn prune(&mut self, directory: Id, layer: usize) {
         for directory in self.directories(directory).into_iter().rev() {
             let mut children = std::mem::take(&mut self.nodes[directory].children);
-            children.retain(|_, name| self.is_kept(name, layer));
+            children.retain(|_, name| {
+                let kept = self.is_kept(name, layer);
+                if !kept {
+                    // What was below has gone before it.
+                    self.nodes[name.node].loss = Some(Loss {
+                        layer,
+                        replaced: false,
+                    });
+                }
+                kept
+            });
             self.nodes[directory].children = children;
         }
     }
@@ -221,7 +299,7 @@ impl Tree {
     /// The directory that a path leads to, links followed as by a process whose root this is.
     fn find(&self, path: &[u8], of: &[u8]) -> Result<Option<Id>> {
         let mut way = Way::new(path);
-        while let Some(name) = way.next() {
+        while let Some(name) = way.next_name() {
             match self.nodes[way.here()].children.get(&name) {
                 None => return Ok(None),
                 Some(found) => match &self.nodes[found.node].entry.kind {
@@ -237,7 +315,7 @@ impl Tree {
     /// The same; what is missing on the way is made.
     fn make(&mut self, path: &[u8], layer: usize, of: &[u8]) -> Result<Id> {
         let mut way = Way::new(path);
-        while let Some(name) = way.next() {
+        while let Some(name) = way.next_name() {
             let here = way.here();
             if let Some(found) = self.nodes[here].children.get(&name).copied() {
                 match &self.nodes[found.node].entry.kind {
@@ -253,11 +331,13 @@ impl Tree {
                         return Err(problem(of, EntryProblem::ParentNotDirectory));
                     }
                     // A file of a layer below makes way.
-                    _ => {}
+                    _ => self.lose(found.node, layer, true),
                 }
             }
+            self.guessed = true;
             let origin = Origin { layer, index: None };
-            let node = self.add(Entry::new(Vec::new(), Kind::Directory, 0o755), origin);
+            let entry = Entry::new(name.clone(), Kind::Directory, 0o755);
+            let node = self.add(entry, origin, here);
             self.nodes[here].children.insert(name, Name { node, layer });
             way.enter(node, of)?;
         }
@@ -266,14 +346,15 @@ impl Tree {
 }
 
 /// The way down a path.
-struct Way {
+pub struct Way {
     stack: Vec<Id>,
     ahead: VecDeque<Vec<u8>>,
     links: usize,
 }
 
 impl Way {
-    fn new(path: &[u8]) -> Way {
+    /// The way from the root.
+    pub fn new(path: &[u8]) -> Way {
         Way {
             stack: vec![ROOT],
             ahead: components(path).collect(),
@@ -281,11 +362,23 @@ impl Way {
         }
     }
 
-    fn here(&self) -> Id {
+    /// The directory that was reached.
+    pub fn here(&self) -> Id {
         self.stack.last().copied().unwrap_or(ROOT)
     }
 
-    fn next(&mut self) -> Option<Vec<u8>> {
+    /// How many directories lie between the root and here.
+    pub fn depth(&self) -> usize {
+        self.stack.len() - 1
+    }
+
+    /// Whether nothing is left of the path.
+    pub fn is_at_end(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
+    /// The next name; `..` is gone up by itself.
+    pub fn next_name(&mut self) -> Option<Vec<u8>> {
         loop {
             let name = self.ahead.pop_front()?;
             if name != b".." {
@@ -297,7 +390,8 @@ impl Way {
         }
     }
 
-    fn enter(&mut self, directory: Id, of: &[u8]) -> Result<()> {
+    /// Goes into a directory, for the sake of the path `of`.
+    pub fn enter(&mut self, directory: Id, of: &[u8]) -> Result<()> {
         if self.stack.len() >= DEPTH_LIMIT {
             let error = rustix::io::Errno::NAMETOOLONG;
             return Err(crate::layer::inode::fail("enter", of, error));
@@ -306,7 +400,8 @@ impl Way {
         Ok(())
     }
 
-    fn follow(&mut self, target: &[u8], of: &[u8]) -> Result<()> {
+    /// Goes on with what a link says.
+    pub fn follow(&mut self, target: &[u8], of: &[u8]) -> Result<()> {
         self.links += 1;
         if self.links > LINK_LIMIT {
             return Err(problem(of, EntryProblem::TooManyLinks));

@@ -1,0 +1,367 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::difference::{Aspect, CompareOptions, Side};
+use super::waste::Fate;
+use super::*;
+use crate::layer::error::Error;
+use crate::layer::testing::{Archives, archives};
+use crate::oci::Digest;
+
+fn files(layers: &[&str]) -> Files {
+    Files::read(&archives(layers)).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Where a path leads to, and the layer that said so; or what is told.
+fn find(files: &Files, path: &str, last: Last) -> String {
+    match files.find(path.as_bytes(), last) {
+        Ok(place) => match place.layer {
+            Some(layer) => format!("{}@{layer}", text(&place.path)),
+            None => text(&place.path),
+        },
+        Err(error) => error.to_string(),
+    }
+}
+
+const LINKED: &[&str] = &[
+    "d usr\nd usr/lib\nf usr/lib/a a\ns lib usr/lib\ns up ../../../usr\ns abs /lib/a\ns loop loop\ns gone nowhere",
+    "f lib/b b\nh usr/hard usr/lib/a",
+];
+
+#[test]
+fn paths_are_resolved_inside_the_image() {
+    let files = files(LINKED);
+    for (path, follow, show) in [
+        ("", "", ""),
+        ("/", "", ""),
+        ("..", "", ""),
+        ("/usr/./lib//a", "usr/lib/a@0", "usr/lib/a@0"),
+        ("lib", "usr/lib@0", "lib@0"),
+        ("lib/", "usr/lib@0", "usr/lib@0"),
+        ("lib/b", "usr/lib/b@1", "usr/lib/b@1"),
+        ("up/lib/../../up/lib/a", "usr/lib/a@0", "usr/lib/a@0"),
+        (
+            "../../etc/../usr",
+            "/../../etc/../usr: no such file or directory: there is no /etc",
+            "/../../etc/../usr: no such file or directory: there is no /etc",
+        ),
+        ("abs", "usr/lib/a@0", "abs@0"),
+        ("usr/hard", "usr/hard@1", "usr/hard@1"),
+        ("loop", "/loop: too many levels of symbolic links", "loop@0"),
+        (
+            "gone",
+            "/gone: no such file or directory: there is no /nowhere",
+            "gone@0",
+        ),
+        (
+            "usr/lib/a/x",
+            "/usr/lib/a/x: /usr/lib/a is not a directory but a file",
+            "/usr/lib/a/x: /usr/lib/a is not a directory but a file",
+        ),
+        (
+            "abs/",
+            "/abs/: /usr/lib/a is not a directory but a file",
+            "/abs/: /usr/lib/a is not a directory but a file",
+        ),
+        (
+            "usr/lob",
+            "/usr/lob: no such file or directory; did you mean /usr/lib?",
+            "/usr/lob: no such file or directory; did you mean /usr/lib?",
+        ),
+    ] {
+        assert_eq!(find(&files, path, Last::Follow), follow, "{path}, followed");
+        assert_eq!(find(&files, path, Last::Show), show, "{path}, shown");
+    }
+}
+
+#[test]
+fn a_walk_goes_in_byte_order_and_each_name_knows_its_layer() {
+    let files = files(&["d a\nf a/one 1\nf a/two 2\nf b b", "d a\nx a/one\nf a.b x"]);
+    let walk: Vec<(String, Option<usize>)> = files
+        .walk(&files.root())
+        .map(|place| (text(&place.path), place.layer))
+        .collect();
+    let expected = [
+        ("", None),
+        ("a", Some(1)),
+        ("a/two", Some(0)),
+        ("a.b", Some(1)),
+        ("b", Some(0)),
+    ];
+    assert_eq!(walk, expected.map(|(path, layer)| (path.to_owned(), layer)));
+}
+
+#[test]
+fn hard_links_are_counted_and_their_bytes_only_once() {
+    let files = files(&["f one 12345\nh two one", "h three two\nf other x"]);
+    let links: Vec<u64> = files.hard_links().into_values().collect();
+    assert_eq!(links, [3]);
+    assert_eq!(files.bytes_below(&files.root()), 6);
+}
+
+fn content(layers: &Archives, path: &str) -> Vec<u8> {
+    let (files, found) = locate(layers, path.as_bytes()).unwrap();
+    let mut out = Vec::new();
+    let origin = files.origin(found.unwrap().file).unwrap();
+    write_content(layers, origin, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn only_the_layers_that_a_path_needs_are_read() {
+    let layers = archives(&["d a\nf a/deep below", "f middle m", "d a\nf a/top above"]);
+    assert_eq!(content(&layers, "a/top"), b"above");
+    assert_eq!(*layers.1.borrow(), [0, 0, 2], "names, then the content");
+    assert_eq!(content(&layers, "/a/deep"), b"below");
+    assert_eq!(*layers.1.borrow(), [2, 1, 3]);
+}
+
+#[test]
+fn upper_layers_that_leave_something_to_guess_are_not_believed() {
+    for (layers, path, expected) in [
+        // `lib` is a link below, and the later entry wins.
+        (
+            &[
+                "d usr\nd usr/lib\ns lib usr/lib",
+                "f lib/x one\nd usr\nd usr/lib\nf usr/lib/x two",
+            ][..],
+            "lib/x",
+            "two",
+        ),
+        // A hard link to a file below.
+        (&["f old content", "h new old"], "new", "content"),
+        // Removed above what has it.
+        (&["f x low", "f y y\nf x mid", "f x top\nf y y"], "x", "top"),
+    ] {
+        let layers = archives(layers);
+        assert_eq!(text(&content(&layers, path)), expected, "{path}");
+    }
+    let layers = archives(&["f x low", "f x mid", "x x"]);
+    assert!(locate(&layers, b"x").unwrap().1.is_err());
+}
+
+#[test]
+fn waste_is_what_no_name_is_left_of() {
+    let files = files(&[
+        "d a\nf a/kept 1234\nf a/changed 123456\nf gone 12345\nd dir\nf dir/x 1\nf dir/y 12\nf link abc",
+        "f a/changed 123\nx gone\nh link2 link",
+        "x dir\nx link\nf a/changed 12",
+    ]);
+    let waste = files.waste();
+    let paths: Vec<(String, u64, Vec<usize>)> = waste
+        .paths
+        .iter()
+        .map(|path| (text(&path.path), path.wasted, path.by()))
+        .collect();
+    let expected = [
+        ("a/changed", 9, vec![1, 2]),
+        ("dir/x", 1, vec![2]),
+        ("dir/y", 2, vec![2]),
+        ("gone", 5, vec![1]),
+    ];
+    assert_eq!(
+        paths,
+        expected.map(|(path, bytes, by)| (path.to_owned(), bytes, by))
+    );
+    assert_eq!(waste.wasted, 17);
+    assert_eq!(waste.total, 4 + 11 + 5 + 3 + 3);
+    // Kept whole: 4; of a/changed 2; link still has a name.
+    assert_eq!(waste.efficiency, f64::from(4 + 2 + 3) / 26.0);
+    let changed: Vec<Fate> = waste.paths[0].copies.iter().map(|copy| copy.fate).collect();
+    assert_eq!(changed, [Fate::Replaced(1), Fate::Replaced(2), Fate::Shown]);
+    assert_eq!(Files::empty().waste().efficiency, 1.0);
+}
+
+#[test]
+fn a_directory_in_whose_place_a_file_comes_is_wasted_with_all_in_it() {
+    let waste = files(&["d a\nd a/b\nf a/b/c 123", "f a plain"]).waste();
+    assert_eq!(waste.paths.len(), 1);
+    assert_eq!(waste.paths[0].copies[0].fate, Fate::Removed(1));
+    let opaque = files(&["d a\nd a/b\nf a/b/c 123\nf a/d 1", "d a\no a"]).waste();
+    assert_eq!((opaque.wasted, opaque.efficiency), (4, 0.0));
+}
+
+fn diff_ids(layers: &Archives) -> Vec<Digest> {
+    layers.0.iter().map(|archive| Digest::of(archive)).collect()
+}
+
+/// `A path`, `D path`, `C path aspects`; and how often each image's layers were read.
+fn compared(
+    one: &[&str],
+    other: &[&str],
+    options: &CompareOptions,
+) -> (Vec<String>, [Vec<usize>; 2]) {
+    let (a, b) = (archives(one), archives(other));
+    let (one_ids, other_ids) = (diff_ids(&a), diff_ids(&b));
+    let comparison = compare(
+        &Side {
+            layers: &a,
+            diff_ids: &one_ids,
+        },
+        &Side {
+            layers: &b,
+            diff_ids: &other_ids,
+        },
+        options,
+    )
+    .unwrap();
+    let line = |difference: &Difference| {
+        let path = text(&difference.path);
+        let words: Vec<&str> = difference
+            .aspects
+            .iter()
+            .map(|aspect| aspect.word())
+            .collect();
+        match difference.change() {
+            Change::Added => format!("A {path}"),
+            Change::Deleted => format!("D {path}"),
+            Change::Changed => format!("C {path} {}", words.join(",")),
+        }
+    };
+    let lines = comparison.differences.iter().map(line).collect();
+    (lines, [a.1.into_inner(), b.1.into_inner()])
+}
+
+#[test]
+fn images_differ_by_what_is_added_deleted_and_changed() {
+    let base =
+        "d a\nf a/same 1\nf a/size 1\nf a/bytes 12\nf gone x\ns link one\nd kind\nf kind/x x";
+    let top = "d a\nf a/same 1\nf a/size 123\nf a/bytes 21\nx gone\ns link two\nx kind\nf kind plain\nf new n";
+    let (lines, reads) = compared(&[base], &[base, top], &CompareOptions::default());
+    let expected = [
+        "C a/bytes content",
+        "C a/size content",
+        "D gone",
+        "C kind type,mode",
+        "D kind/x",
+        "C link content",
+        "A new",
+    ];
+    assert_eq!(lines, expected);
+    // The names of what both have once; contents once of each image.
+    assert_eq!(reads, [vec![2], vec![0, 2]]);
+}
+
+#[test]
+fn times_and_places_count_as_far_as_they_are_asked_for() {
+    let (one, other) = (
+        &["d a\nf a/x 1\nf b b"][..],
+        &["d a\nf a/x 1\nf b b", "f a/x 1\nf b c"][..],
+    );
+    let times = CompareOptions {
+        times: true,
+        within: vec![b"a".to_vec()],
+    };
+    let here = CompareOptions {
+        times: false,
+        within: vec![b"b".to_vec()],
+    };
+    assert_eq!(compared(one, other, &times).0, ["C a/x time"]);
+    assert_eq!(compared(one, other, &here).0, ["C b content"]);
+}
+
+#[test]
+fn images_of_the_same_layers_are_not_read() {
+    let layers = &["d a\nf a/x 1", "x a/x"][..];
+    let (lines, reads) = compared(layers, layers, &CompareOptions::default());
+    assert_eq!((lines, reads), (vec![], [vec![0, 0], vec![0, 0]]));
+}
+
+/// What a tree holds, told naively: by path, what it is and what is in it.
+fn naive(layers: &Archives) -> BTreeMap<Vec<u8>, (Entry, Vec<u8>)> {
+    let files = Files::read(layers).unwrap();
+    let mut all = BTreeMap::new();
+    for place in files.walk(&files.root()) {
+        let mut bytes = Vec::new();
+        let mut entry = files.entry(place.file).clone();
+        if let (Kind::File { .. }, Some(origin)) = (&entry.kind, files.origin(place.file)) {
+            write_content(layers, origin, &mut bytes).unwrap();
+        }
+        entry.path.clear();
+        all.insert(place.path, (entry, bytes));
+    }
+    all
+}
+
+/// A line of a layer, of few names, so that layers meet.
+fn line() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec!["a", "b", "a/a", "a/b", "b/a", "a/b/c"]);
+    let word = prop::sample::select(vec!["1", "2", "12"]);
+    (name, word, 0..6_u8).prop_map(|(name, word, kind)| match kind {
+        0 => format!("d {name}"),
+        1 => format!("x {name}"),
+        2 => format!("s {name} /{word}"),
+        3 => format!("p {name}"),
+        _ => format!("f {name} {word}"),
+    })
+}
+
+fn image() -> impl Strategy<Value = Vec<String>> {
+    let layer = prop::collection::vec(line(), 0..6).prop_map(|lines| lines.join("\n"));
+    prop::collection::vec(layer, 1..4)
+}
+
+proptest! {
+    #[test]
+    fn a_comparison_finds_what_two_whole_trees_tell(base in image(), one in image(), other in image()) {
+        let stack = |top: &[String]| base.iter().chain(top).cloned().collect::<Vec<_>>();
+        let (one, other) = (stack(&one), stack(&other));
+        let of = |layers: &[String]| archives(&layers.iter().map(String::as_str).collect::<Vec<_>>());
+        let (a, b) = (of(&one), of(&other));
+        let (a_ids, b_ids) = (diff_ids(&a), diff_ids(&b));
+        // Layers that contradict themselves are no images.
+        prop_assume!(Files::read(&a).is_ok() && Files::read(&b).is_ok());
+        let options = CompareOptions { times: true, within: vec![] };
+        let found = compare(&Side { layers: &a, diff_ids: &a_ids }, &Side { layers: &b, diff_ids: &b_ids }, &options).unwrap();
+        let (before, after) = (naive(&a), naive(&b));
+        let paths: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+        let expected: BTreeSet<Vec<u8>> = paths.into_iter().filter(|path| !path.is_empty())
+            .filter(|path| before.get(*path) != after.get(*path)).cloned().collect();
+        let got: BTreeSet<Vec<u8>> = found.differences.iter().map(|difference| difference.path.clone()).collect();
+        prop_assert_eq!(&got, &expected);
+        for difference in &found.differences {
+            let (one, other) = (before.get(&difference.path), after.get(&difference.path));
+            prop_assert_eq!(difference.one.is_some(), one.is_some());
+            prop_assert_eq!(difference.other.is_some(), other.is_some());
+            if let (Some((_, bytes)), Some((_, other_bytes))) = (one, other)
+                && bytes != other_bytes && !bytes.is_empty() && !other_bytes.is_empty() {
+                prop_assert!(difference.aspects.contains(&Aspect::Content));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_located_is_what_the_whole_image_has(layers in image(), path in prop::sample::select(vec!["a", "b", "a/a", "a/b", "b/a", "a/b/c"])) {
+        let layers = archives(&layers.iter().map(String::as_str).collect::<Vec<_>>());
+        let Ok(whole) = Files::read(&layers) else { return Ok(()) };
+        let (some, found) = locate(&layers, path.as_bytes()).unwrap();
+        let expected = whole.find(path.as_bytes(), Last::Follow);
+        prop_assert_eq!(found.is_ok(), expected.is_ok());
+        if let (Ok(found), Ok(expected)) = (found, expected) {
+            prop_assert_eq!(some.origin(found.file), whole.origin(expected.file));
+            prop_assert_eq!(found.path, expected.path);
+        }
+    }
+
+    #[test]
+    fn waste_and_what_is_shown_are_all_that_layers_hold(layers in image()) {
+        let layers = archives(&layers.iter().map(String::as_str).collect::<Vec<_>>());
+        let Ok(files) = Files::read(&layers) else { return Ok(()) };
+        let waste = files.waste();
+        prop_assert_eq!(waste.total - waste.wasted, files.bytes_below(&files.root()));
+        prop_assert!((0.0..=1.0).contains(&waste.efficiency));
+    }
+}
+
+#[test]
+fn a_damaged_layer_is_an_error() {
+    let mut layers = archives(&["f a 1", "f b 2"]);
+    layers.0[1][0] ^= 1;
+    assert!(matches!(Files::read(&layers), Err(Error::Archive { .. })));
+    assert!(locate(&layers, b"a").is_err());
+}
