@@ -19,11 +19,17 @@ _rstore() {
             rstore,build)
                 cmd="rstore__subcmd__build"
                 ;;
+            rstore,cat)
+                cmd="rstore__subcmd__cat"
+                ;;
             rstore,completions)
                 cmd="rstore__subcmd__completions"
                 ;;
             rstore,df)
                 cmd="rstore__subcmd__df"
+                ;;
+            rstore,diff)
+                cmd="rstore__subcmd__diff"
                 ;;
             rstore,export)
                 cmd="rstore__subcmd__export"
@@ -57,6 +63,9 @@ _rstore() {
                 ;;
             rstore,log)
                 cmd="rstore__subcmd__log"
+                ;;
+            rstore,ls)
+                cmd="rstore__subcmd__ls"
                 ;;
             rstore,pin)
                 cmd="rstore__subcmd__pin"
@@ -94,11 +103,17 @@ _rstore() {
             rstore__subcmd__help,build)
                 cmd="rstore__subcmd__help__subcmd__build"
                 ;;
+            rstore__subcmd__help,cat)
+                cmd="rstore__subcmd__help__subcmd__cat"
+                ;;
             rstore__subcmd__help,completions)
                 cmd="rstore__subcmd__help__subcmd__completions"
                 ;;
             rstore__subcmd__help,df)
                 cmd="rstore__subcmd__help__subcmd__df"
+                ;;
+            rstore__subcmd__help,diff)
+                cmd="rstore__subcmd__help__subcmd__diff"
                 ;;
             rstore__subcmd__help,export)
                 cmd="rstore__subcmd__help__subcmd__export"
@@ -132,6 +147,9 @@ _rstore() {
                 ;;
             rstore__subcmd__help,log)
                 cmd="rstore__subcmd__help__subcmd__log"
+                ;;
+            rstore__subcmd__help,ls)
+                cmd="rstore__subcmd__help__subcmd__ls"
                 ;;
             rstore__subcmd__help,pin)
                 cmd="rstore__subcmd__help__subcmd__pin"
@@ -173,7 +191,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="-h -V --root --no-progress --help --version build import load save export images history inspect ls cat diff graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -332,6 +350,28 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rstore__subcmd__cat)
+            opts="-h --platform --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rstore__subcmd__completions)
             opts="-h --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -357,6 +397,44 @@ _rstore() {
                 return 0
             fi
             case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__diff)
+            opts="-q -f -h --files --layers --wasted --times --exit-code --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -463,7 +541,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="build import load save export images history inspect ls cat diff graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -477,6 +555,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__build)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__cat)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -505,6 +597,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__df)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -659,6 +765,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__log)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__ls)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -827,12 +947,24 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__history)
-            opts="-q -f -h --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-H -q -f -h --human --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --human)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                -H)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -933,7 +1065,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__inspect)
-            opts="-f -h --format --root --no-progress --help"
+            opts="-f -h --format --type --platform --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -944,6 +1076,14 @@ _rstore() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --type)
+                    COMPREPLY=($(compgen -W "image layer blob" -- "${cur}"))
+                    return 0
+                    ;;
+                --platform)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1038,6 +1178,44 @@ _rstore() {
                     return 0
                     ;;
                 -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__ls)
+            opts="-l -R -q -f -h --long --recursive --layer --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --platform)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

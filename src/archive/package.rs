@@ -214,7 +214,7 @@ impl Package {
                 layers.push((layer.digest, Content::Blob { size }));
                 continue;
             }
-            let size = unpacked_size(store, layer, diff_id)?;
+            let size = store.unpacked_size(layer, diff_id)?;
             let (blob, compressed) = (layer.digest, layer.size);
             let content = Content::Inside {
                 blob,
@@ -423,36 +423,6 @@ fn is_dockers(media_type: &str) -> bool {
         media_type,
         media::LAYER | media::LAYER_GZIP | media::DOCKER_LAYER | media::DOCKER_LAYER_GZIP
     )
-}
-
-/// Bytes of the tar in a layer: known, or counted.
-fn unpacked_size(store: &Store, layer: &document::Descriptor, diff_id: &Digest) -> Result<u64> {
-    let known = store
-        .catalog()
-        .read(|tx| match tx.blob(&layer.digest)? {
-            Some(row) => tx.layer(row.id),
-            None => Ok(None),
-        })
-        .map_err(store::Error::from)?;
-    if let Some(size) = known.and_then(|row| row.unpacked) {
-        return Ok(size);
-    }
-    let blobs = store.layout().blobs();
-    let file = blobs
-        .open_unverified(&layer.digest)
-        .map_err(store::Error::from)?;
-    let expected = Expected {
-        digest: Some(layer.digest),
-        size: Some(layer.size),
-        diff_id: Some(*diff_id),
-    };
-    let counted = read_archive(file, &expected, |bytes| {
-        std::io::copy(bytes, &mut std::io::sink()).map_err(layer::Error::Read)
-    });
-    counted.map_err(|source| {
-        let digest = layer.digest;
-        store::Error::Layer { digest, source }.into()
-    })
 }
 
 /// A manifest of which some layers are not compressed any more: (number, digest, size).

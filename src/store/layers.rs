@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use super::{Error, Image, Result, Store};
 use crate::layer::merge::{Consume, Layers};
 use crate::layer::{Expected, read_archive};
+use crate::oci::Digest;
+use crate::oci::document::Descriptor;
 
 /// The layers of an image of the store, the lowest first.
 #[derive(Clone, Copy)]
@@ -27,6 +29,42 @@ impl Store {
             image,
             stop,
         }
+    }
+}
+
+impl Store {
+    /// Bytes of the tar in a layer, where they are known.
+    pub fn known_unpacked_size(&self, layer: &Digest) -> Result<Option<u64>> {
+        let known = self.catalog.read(|tx| match tx.blob(layer)? {
+            Some(row) => tx.layer(row.id),
+            None => Ok(None),
+        })?;
+        Ok(known.and_then(|row| row.unpacked))
+    }
+
+    /// Bytes of the tar in a layer: known, or counted, and then remembered.
+    pub fn unpacked_size(&self, layer: &Descriptor, diff_id: &Digest) -> Result<u64> {
+        let digest = layer.digest;
+        if let Some(size) = self.known_unpacked_size(&digest)? {
+            return Ok(size);
+        }
+        let file = self.layout.blobs().open_unverified(&digest)?;
+        let expected = Expected {
+            digest: Some(digest),
+            size: Some(layer.size),
+            diff_id: Some(*diff_id),
+        };
+        let counted = read_archive(file, &expected, |bytes| {
+            io::copy(bytes, &mut io::sink()).map_err(crate::layer::Error::Read)
+        });
+        let size = counted.map_err(|source| Error::Layer { digest, source })?;
+        self.write(|tx| {
+            if let Some(row) = tx.blob(&digest)? {
+                tx.put_layer(row.id, diff_id, Some(size), None)?;
+            }
+            Ok(())
+        })?;
+        Ok(size)
     }
 }
 

@@ -10,8 +10,10 @@ use crate::sample::rstore;
 
 const VERBS: &[&str] = &[
     "build",
+    "cat",
     "completions",
     "df",
+    "diff",
     "fsck",
     "export",
     "graph",
@@ -22,6 +24,7 @@ const VERBS: &[&str] = &[
     "layers",
     "load",
     "log",
+    "ls",
     "pin",
     "prune",
     "ps",

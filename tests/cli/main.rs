@@ -4,13 +4,17 @@
 //! | file | holds |
 //! |---|---|
 //! | [`sample`] | layouts to look at; running the program |
+//! | [`files`] | the files of images: ls, cat, diff |
 //! | [`help`] | the help of every verb, the manual pages, the completions |
+//! | [`inspect`] | inspect and history |
 //! | [`look`] | lists, trees, reasons |
 //! | [`change`] | names, pins, removal, prune |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
 mod change;
+mod files;
 mod help;
+mod inspect;
 mod look;
 mod sample;
 mod usage;

@@ -100,6 +100,16 @@ impl Sample {
         }
     }
 
+    /// Writes a layer of an archive, compressed by `compress`.
+    pub fn layer_of(&self, archive: &[u8], compress: impl Fn(&[u8]) -> Vec<u8>) -> Layer {
+        let bytes = compress(archive);
+        Layer {
+            digest: self.blob(&bytes),
+            diff_id: Digest::of(archive),
+            size: bytes.len() as u64,
+        }
+    }
+
     /// Writes an image.
     pub fn image(&self, recipe: &Recipe) -> Image {
         let mut layers_left = recipe.layers.len();

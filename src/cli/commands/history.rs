@@ -5,25 +5,38 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::view::{self, View};
-use crate::cli::args::ListArgs;
+use crate::cli::args::{ListArgs, values};
 use crate::cli::context::native_platform;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
 use crate::cli::render::{Column, Look, Record, list, text};
 use crate::cli::{Context, Result, exit};
 use crate::graph::NodeId;
-use crate::oci::Digest;
-use crate::store::Image;
+use crate::oci::{Digest, Platform};
+use crate::store::{Image, Store};
 
 /// Show the steps that made an image
 ///
-/// Shows the steps that made an image, the last first, with the bytes that each added and the
-/// intermediate image that it gave, where that is still here.
+/// Shows the steps that made an image, the last first, with the bytes that each added (of its
+/// layer's tar, uncompressed; as JSON also those of the layer as it is stored) and the intermediate
+/// image that it gave, where that is still here.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: empty (steps without a layer)")]
+#[command(after_help = "\
+Examples:
+  rstore history app
+  rstore history --no-trunc --format '{{.Size}} {{.CreatedBy}}' app
+
+Filters: empty (steps without a layer)")]
 pub struct Args {
     /// The image
     #[arg(value_name = "REF")]
     pub reference: String,
+    /// false: sizes in bytes and times in full, as docker's --human=false
+    #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub human: bool,
+    /// Which platform of an image that has several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
+    pub platform: Option<Platform>,
     #[command(flatten)]
     pub list: ListArgs,
 }
@@ -37,6 +50,8 @@ pub struct Row {
     created_by: Option<String>,
     /// The layer's bytes as stored.
     size: u64,
+    /// The bytes of its tar; `null` where it cannot be read.
+    unpacked: Option<u64>,
     layer: Option<Digest>,
     diff_id: Option<Digest>,
     empty_layer: bool,
@@ -85,8 +100,15 @@ impl Record for Row {
                 )
             })
             .flexible(),
-            Column::<Row>::new("SIZE", "Size", "size", |row, look| look.size(row.size))
-                .by(|one, other| one.size.cmp(&other.size)),
+            Column::<Row>::new("SIZE", "Size", "size", |row, look| {
+                row.unpacked
+                    .map_or_else(|| "<unknown>".to_owned(), |bytes| look.size(bytes))
+            })
+            .by(|one, other| one.unpacked.cmp(&other.unpacked)),
+            Column::<Row>::new("STORED", "Stored", "stored", |row, look| {
+                look.size(row.size)
+            })
+            .by(|one, other| one.size.cmp(&other.size)),
             Column::<Row>::new("COMMENT", "Comment", "comment", |row, look| {
                 look.text(row.comment.as_deref().unwrap_or(""), 45)
             })
@@ -102,6 +124,8 @@ impl Record for Row {
 
 const TITLES: &[&str] = &["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
 
+const EXACT_TITLES: &[&str] = &["IMAGE", "CREATED AT", "CREATED BY", "SIZE", "COMMENT"];
+
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
     list::check::<Row>(&arguments.list)?;
@@ -113,15 +137,38 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     };
     let filters = Filters::parse(&arguments.list.filters, &vocabulary)?;
     let view = View::open(context)?;
-    let node = view
-        .graph
-        .resolve_image(&arguments.reference, &native_platform())?;
+    let platform = arguments.platform.clone().unwrap_or_else(native_platform);
+    let node = view.graph.resolve_image(&arguments.reference, &platform)?;
     let image = view.store.image(&view.graph.node(node).digest)?;
     let mut rows = rows(&image, &images_by_length(&view, node, &image));
+    for row in &mut rows {
+        measure(row, &image, &view.store, context);
+    }
     rows.retain(|row| filters.pass(row));
     rows.reverse();
-    let look = Look::of(&arguments.list, context);
-    list::show(&mut context.out, rows, TITLES, &arguments.list, &look)
+    let mut look = Look::of(&arguments.list, context);
+    look.exact |= !arguments.human;
+    let titles = if arguments.human {
+        TITLES
+    } else {
+        EXACT_TITLES
+    };
+    list::show(&mut context.out, rows, titles, &arguments.list, &look)
+}
+
+/// Finds out how many bytes a step's layer has, unpacked. That it cannot be read hides no step.
+fn measure(row: &mut Row, image: &Image, store: &Store, context: &Context) {
+    let (Some(layer), Some(diff_id)) = (row.layer, row.diff_id) else {
+        return;
+    };
+    let layers = &image.manifest.layers;
+    let Some(descriptor) = layers.iter().find(|descriptor| descriptor.digest == layer) else {
+        return;
+    };
+    match store.unpacked_size(descriptor, &diff_id) {
+        Ok(size) => row.unpacked = Some(size),
+        Err(error) => context.tell(&format!("warning: {error}; `rstore fsck` tells more")),
+    }
 }
 
 /// Which image has how many steps, among one and those from which it descends.
@@ -157,6 +204,7 @@ fn rows(image: &Image, ids: &HashMap<usize, Digest>) -> Vec<Row> {
             created: step.created.clone(),
             created_by: step.created_by.clone(),
             size: layer.map_or(0, |(layer, _)| layer.size),
+            unpacked: layer.is_none().then_some(0),
             layer: layer.map(|(layer, _)| layer.digest),
             diff_id: layer.map(|(_, diff_id)| *diff_id),
             empty_layer: layer.is_none(),
@@ -169,6 +217,7 @@ fn rows(image: &Image, ids: &HashMap<usize, Digest>) -> Vec<Row> {
             created: None,
             created_by: None,
             size: layer.size,
+            unpacked: None,
             layer: Some(layer.digest),
             diff_id: Some(*diff_id),
             empty_layer: false,

@@ -4,25 +4,33 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use super::referrers;
 use super::view::View;
+use crate::catalog::BlobKind;
+use crate::cli::args::values;
 use crate::cli::context::native_platform;
 use crate::cli::render::{Format, SCHEMA, time};
 use crate::cli::{Context, Result, exit};
 use crate::graph::{self, NodeId};
+use crate::oci::document::Role;
 use crate::oci::reference::display_parts;
+use crate::oci::{Platform, media};
 use crate::store::Image;
 
 /// Show all that is known of images, as JSON
 ///
 /// Shows all that is known of images, as a JSON list in the form that docker's users know; what
-/// only rstore knows stands in each one's "Rstore". Of other blobs: what they are and who holds
-/// them.
+/// only rstore knows stands in each one's "Rstore": parent and children, stages, state, what keeps
+/// it, when it was seen and used, own and shared bytes, layers, signatures and other referrers, and
+/// the members of an image for several platforms, of which this machine's is shown. Of other blobs:
+/// what they are and who holds them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rstore inspect app
   rstore inspect --format '{{json .Config.Env}}' app
-  rstore inspect --format '{{.Rstore.parent}}' app")]
+  rstore inspect --format '{{.Rstore.parent}}' app
+  rstore inspect --type layer 9a3d0c…")]
 pub struct Args {
     /// Names, IDs or digests
     #[arg(value_name = "REF|DIGEST", required = true)]
@@ -30,6 +38,23 @@ pub struct Args {
     /// json, jsonl, or a template such as '{{.Config.User}}'
     #[arg(short, long, value_name = "FORMAT", default_value = "json")]
     pub format: Format,
+    /// Inspect only things of this type; a manifest is also a blob
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<Type>,
+    /// Which platform of an image that has several [default: this machine's, or the first]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
+    pub platform: Option<Platform>,
+}
+
+/// What can be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Type {
+    /// Images, also those for several platforms
+    Image,
+    /// Layers
+    Layer,
+    /// Any blob, as one
+    Blob,
 }
 
 /// Runs the command.
@@ -42,7 +67,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let view = View::open(context)?;
     let mut found = Vec::new();
     for reference in &arguments.references {
-        found.push(inspect(&view, reference)?);
+        found.push(inspect(&view, reference, arguments)?);
     }
     match &arguments.format {
         Format::JsonLines => {
@@ -79,17 +104,36 @@ fn field(value: &Value, path: &[String], json: bool) -> Result<String> {
     })
 }
 
-fn inspect(view: &View, reference: &str) -> Result<Value> {
-    let found = view.graph.resolve_any(reference)?;
-    let has_images = !view.graph.images_of(found.node).is_empty();
-    if !has_images {
-        return Ok(blob(view, found.node));
+fn inspect(view: &View, reference: &str, arguments: &Args) -> Result<Value> {
+    let found = view.graph.resolve_any(reference)?.node;
+    let is_image = !view.graph.images_of(found).is_empty();
+    let is_layer = view.graph.node(found).kind == BlobKind::Layer;
+    match arguments.kind {
+        Some(Type::Blob) => return Ok(blob(view, found)),
+        Some(Type::Image) if !is_image => return Err(other_type(view, found, "image")),
+        Some(Type::Layer) if !is_layer => return Err(other_type(view, found, "layer")),
+        _ if !is_image => return Ok(blob(view, found)),
+        _ => {}
     }
-    let node = view.graph.resolve_image(reference, &native_platform())?;
+    let here = native_platform();
+    let node = match (&arguments.platform, view.image_of(found, &here)) {
+        (None, Some(image)) => image.node(),
+        (wanted, _) => {
+            let wanted = wanted.as_ref().unwrap_or(&here);
+            view.graph.resolve_image(reference, wanted)?
+        }
+    };
     let image = view.store.image(&view.graph.node(node).digest)?;
-    let mut value = docker_form(view, found.node, &image);
-    value["Rstore"] = our_form(view, found.node, node);
+    let mut value = docker_form(view, found, &image);
+    value["Rstore"] = our_form(view, found, node);
     Ok(value)
+}
+
+fn other_type(view: &View, found: NodeId, wanted: &str) -> anyhow::Error {
+    let node = view.graph.node(found);
+    let kind = json!(node.kind);
+    let kind = kind.as_str().unwrap_or("blob");
+    anyhow::anyhow!("{} is no {wanted}: its type is {kind}", node.digest)
 }
 
 /// What `docker image inspect` shows.
@@ -109,8 +153,18 @@ fn docker_form(view: &View, document: NodeId, image: &Image) -> Value {
         .map_or_else(String::new, |parent| parent.id().to_string());
     let config = &image.config;
     let layers: u64 = image.manifest.layers.iter().map(|layer| layer.size).sum();
-    json!({
+    let target = view.graph.node(document);
+    let media_type = match document == view.graph.find(&image.digest).unwrap_or(document) {
+        true => image
+            .manifest
+            .media_type
+            .as_deref()
+            .unwrap_or(media::MANIFEST),
+        false => media::INDEX,
+    };
+    let mut value = json!({
         "Id": image.id(),
+        "Digest": digest,
         "RepoTags": names,
         "RepoDigests": digests,
         "Parent": parent,
@@ -123,7 +177,20 @@ fn docker_form(view: &View, document: NodeId, image: &Image) -> Value {
         "Os": config.os,
         "Size": layers + image.size + image.manifest.config.size,
         "RootFS": { "Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids },
-    })
+        // When a name was put on it is not recorded: docker's word for that.
+        "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
+        "Descriptor": { "mediaType": media_type, "digest": digest, "size": target.size },
+        // From here on podman's.
+        "Labels": config.config.labels,
+        "Annotations": image.manifest.annotations.clone().unwrap_or_default(),
+        "ManifestType": image.manifest.media_type.as_deref().unwrap_or(media::MANIFEST),
+        "User": config.config.user,
+        "History": config.history,
+    });
+    if let Some(version) = config.other.get("os.version") {
+        value["OsVersion"] = version.clone();
+    }
+    value
 }
 
 /// What only the store knows.
@@ -160,7 +227,10 @@ fn our_form(view: &View, document: NodeId, node: NodeId) -> Value {
         "index": (document != node).then(|| digest(document)),
         "state": view.classes.state(document),
         "pinned": graph.pins().contains(&document),
+        "kept_by": kept_by(view, [document, node]),
         "bytes": graph.bytes_of(node),
+        "referrers": referrers::of(view, [document, node]),
+        "members": (document != node).then(|| members(view, document)),
     });
     if let (Value::Object(members), Some(Value::Object(more))) = (&mut value, image.map(all)) {
         members.extend(more);
@@ -168,13 +238,45 @@ fn our_form(view: &View, document: NodeId, node: NodeId) -> Value {
     value
 }
 
-/// A blob that is no image.
+/// The roots at a document itself: tags, pins, leases, containers, graces.
+fn kept_by(view: &View, documents: [NodeId; 2]) -> Vec<Value> {
+    let roots = view.roots.roots.iter();
+    let kinds = roots.filter(|root| documents.contains(&root.node));
+    let mut kinds: Vec<Value> = kinds.map(|root| json!(root.kind)).collect();
+    kinds.dedup();
+    kinds
+}
+
+/// The members of an index, in its own order.
+fn members(view: &View, index: NodeId) -> Vec<Value> {
+    let graph = &view.graph;
+    let member = |(node, _): (NodeId, Role)| {
+        let blob = graph.node(node);
+        json!({
+            "digest": blob.digest,
+            "kind": blob.kind,
+            "platform": graph.image(node).map(|image| image.platform()),
+            "id": graph.image(node).map(|image| image.id()),
+            "present": blob.present,
+            "bytes": graph.bytes_of(node),
+        })
+    };
+    let children = graph.links(index).filter(|(_, role)| *role == Role::Child);
+    children.map(member).collect()
+}
+
+/// A blob that is no image, or is to be seen as one.
 fn blob(view: &View, node: NodeId) -> Value {
     let graph = &view.graph;
     let blob = graph.node(node);
-    let holders = graph
-        .holders(node)
-        .map(|(holder, role)| json!({ "digest": graph.node(holder).digest, "role": role }));
+    let holders = graph.holders(node).map(|(holder, role)| {
+        json!({
+            "digest": graph.node(holder).digest,
+            "role": role,
+            "id": graph.image(holder).map(|image| image.id()),
+            "names": graph.names(holder).collect::<Vec<_>>(),
+        })
+    });
     let layer = graph.layer(node);
     json!({
         "schema": SCHEMA,

@@ -4,23 +4,29 @@ use super::args::Command;
 use super::{Context, Result};
 
 pub mod build;
+pub mod cat;
 pub mod check;
 pub mod completions;
 pub mod df;
+pub mod diff;
+pub mod diff_layers;
 pub mod export;
 pub mod fsck;
 pub mod graph;
 pub mod history;
+pub mod image_files;
 pub mod images;
 pub mod import;
 pub mod inspect;
 pub mod layers;
 pub mod load;
 pub mod log;
+pub mod ls;
 pub mod outputs;
 pub mod pin;
 pub mod prune;
 pub mod ps;
+pub mod referrers;
 pub mod removal;
 pub mod rmi;
 pub mod save;
@@ -31,6 +37,7 @@ pub mod tag;
 pub mod untag;
 pub mod version;
 pub mod view;
+pub mod wasted;
 pub mod why;
 
 /// Runs one command.
@@ -44,6 +51,9 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Images(arguments) => images::run(&arguments, context),
         Command::History(arguments) => history::run(&arguments, context),
         Command::Inspect(arguments) => inspect::run(&arguments, context),
+        Command::Ls(arguments) => ls::run(&arguments, context),
+        Command::Cat(arguments) => cat::run(&arguments, context),
+        Command::Diff(arguments) => diff::run(&arguments, context),
         Command::Graph(arguments) => graph::run(&arguments, context),
         Command::Layers(arguments) => layers::run(&arguments, context),
         Command::Why(arguments) => why::run(&arguments, context),

@@ -116,7 +116,8 @@ pub fn show<R: Record>(
     }
 }
 
-fn sort<R: Record>(records: &mut [R], key: &SortKey, look: &Look) -> Result {
+/// Sorts records by a column.
+pub fn sort<R: Record>(records: &mut [R], key: &SortKey, look: &Look) -> Result {
     let columns = R::columns();
     let column = sort_column(&columns, key)?;
     records.sort_by(|one, other| {

@@ -3,6 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`list`] | records with columns: one definition for table, JSON, template, order, `-q` |
+//! | [`names`] | names of files, which are bytes |
 //! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
 //! | [`rails`] | where things stand in a drawing of the graph |
@@ -20,6 +21,7 @@ use crate::catalog::Millis;
 use crate::oci::Digest;
 
 pub mod list;
+pub mod names;
 pub mod output;
 pub mod picture;
 pub mod rails;

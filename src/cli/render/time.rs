@@ -12,6 +12,22 @@ pub fn rfc3339(time: Millis) -> String {
     }
 }
 
+/// The same of a file's time, to the nanosecond where it has such.
+pub fn rfc3339_exact(seconds: i64, nanoseconds: u32) -> String {
+    match DateTime::from_timestamp(seconds, nanoseconds) {
+        Some(time) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        None => format!("@{seconds}"),
+    }
+}
+
+/// The same to the second, for people: `2024-05-01 12:00:00`, UTC.
+pub fn plain(seconds: i64) -> String {
+    match DateTime::from_timestamp(seconds, 0) {
+        Some(time) => time.format("%Y-%m-%d %H:%M:%S").to_string(),
+        None => format!("@{seconds}"),
+    }
+}
+
 /// A time as JSON has it, for `#[serde(serialize_with)]`.
 pub fn json<S: serde::Serializer>(time: &Millis, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*time))

@@ -1,12 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
 
 use proptest::prelude::*;
 
 use super::difference::{Aspect, CompareOptions, Side};
 use super::waste::Fate;
 use super::*;
+use crate::fsutil::open_dir;
+use crate::layer::entry::Mtime;
 use crate::layer::error::Error;
-use crate::layer::testing::{Archives, archives};
+use crate::layer::testing::{Archives, archives, tree};
+use crate::layer::{Expected, Target, UnpackOptions, unpack};
 use crate::oci::Digest;
 
 fn files(layers: &[&str]) -> Files {
@@ -272,86 +276,129 @@ fn images_of_the_same_layers_are_not_read() {
     assert_eq!((lines, reads), (vec![], [vec![0, 0], vec![0, 0]]));
 }
 
-/// What a tree holds, told naively: by path, what it is and what is in it.
-fn naive(layers: &Archives) -> BTreeMap<Vec<u8>, (Entry, Vec<u8>)> {
-    let files = Files::read(layers).unwrap();
+/// What a directory holds into which the layers were unpacked, by path. Without times: of a
+/// directory they are those of the last change in it.
+fn unpacked(layers: &Archives) -> BTreeMap<Vec<u8>, (Entry, Vec<u8>)> {
+    let directory = tempfile::tempdir().unwrap();
+    let root = open_dir(directory.path()).unwrap();
+    let options = UnpackOptions {
+        target: Target::Tree,
+        ignore_unmapped_owners: true,
+    };
+    for archive in &layers.0 {
+        unpack(
+            archive.as_slice(),
+            root.as_fd(),
+            &options,
+            &Expected::default(),
+        )
+        .unwrap();
+    }
     let mut all = BTreeMap::new();
-    for place in files.walk(&files.root()) {
-        let mut bytes = Vec::new();
-        let mut entry = files.entry(place.file).clone();
-        if let (Kind::File { .. }, Some(origin)) = (&entry.kind, files.origin(place.file)) {
-            write_content(layers, origin, &mut bytes).unwrap();
-        }
-        entry.path.clear();
-        all.insert(place.path, (entry, bytes));
+    for (mut entry, content) in tree(directory.path()) {
+        entry.mtime = Mtime::default();
+        all.insert(std::mem::take(&mut entry.path), (entry, content));
     }
     all
 }
 
 /// A line of a layer, of few names, so that layers meet.
 fn line() -> impl Strategy<Value = String> {
-    let name = prop::sample::select(vec!["a", "b", "a/a", "a/b", "b/a", "a/b/c"]);
+    let name = || prop::sample::select(NAMES);
     let word = prop::sample::select(vec!["1", "2", "12"]);
-    (name, word, 0..6_u8).prop_map(|(name, word, kind)| match kind {
+    (name(), name(), word, 0..8_u8).prop_map(|(name, other, word, kind)| match kind {
         0 => format!("d {name}"),
-        1 => format!("x {name}"),
-        2 => format!("s {name} /{word}"),
+        1 => {
+            let (directory, last) = crate::layer::entry::split(name.as_bytes());
+            let whiteout = [b".wh.", last].concat();
+            format!("f {} ", text(&join(directory, &whiteout)))
+        }
+        2 => format!("s {name} /{other}"),
         3 => format!("p {name}"),
+        4 => format!("o {name}"),
         _ => format!("f {name} {word}"),
     })
 }
+
+const NAMES: &[&str] = &["a", "b", "a/a", "a/b", "b/a", "a/b/c"];
 
 fn image() -> impl Strategy<Value = Vec<String>> {
     let layer = prop::collection::vec(line(), 0..6).prop_map(|lines| lines.join("\n"));
     prop::collection::vec(layer, 1..4)
 }
 
+fn lines(layers: &[String]) -> Archives {
+    archives(&layers.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Holds a comparison of two images against their unpacked trees.
+fn compare_naively(a: &Archives, b: &Archives) -> Result<(), TestCaseError> {
+    let (a_ids, b_ids) = (diff_ids(a), diff_ids(b));
+    let side = |layers, diff_ids| Side { layers, diff_ids };
+    let options = CompareOptions::default();
+    let found = compare(&side(a, &a_ids), &side(b, &b_ids), &options).unwrap();
+    let (before, after) = (unpacked(a), unpacked(b));
+    let paths: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+    let different = |path: &&&Vec<u8>| before.get(**path) != after.get(**path);
+    let expected: Vec<&Vec<u8>> = paths.iter().filter(different).copied().collect();
+    let mut got: Vec<&Vec<u8>> = found.differences.iter().map(|d| &d.path).collect();
+    got.sort();
+    prop_assert_eq!(&got, &expected);
+    for difference in &found.differences {
+        let (one, other) = (before.get(&difference.path), after.get(&difference.path));
+        prop_assert_eq!(difference.one.is_some(), one.is_some());
+        prop_assert_eq!(difference.other.is_some(), other.is_some());
+        if let (Some((one, bytes)), Some((other, other_bytes))) = (one, other) {
+            let content = bytes != other_bytes && one.size() > 0 && other.size() > 0;
+            prop_assert!(!content || difference.aspects.contains(&Aspect::Content));
+        }
+    }
+    Ok(())
+}
+
+/// Holds what is located against what the whole image has.
+fn locate_naively(layers: &Archives, path: &str) -> Result<(), TestCaseError> {
+    let whole = Files::read(layers).unwrap();
+    let (some, found) = locate(layers, path.as_bytes()).unwrap();
+    let expected = whole.find(path.as_bytes(), Last::Follow);
+    prop_assert_eq!(found.is_ok(), expected.is_ok());
+    if let (Ok(found), Ok(expected)) = (found, expected) {
+        prop_assert_eq!(some.origin(found.file), whole.origin(expected.file));
+        prop_assert_eq!(found.path, expected.path);
+    }
+    Ok(())
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
     #[test]
-    fn a_comparison_finds_what_two_whole_trees_tell(base in image(), one in image(), other in image()) {
-        let stack = |top: &[String]| base.iter().chain(top).cloned().collect::<Vec<_>>();
-        let (one, other) = (stack(&one), stack(&other));
-        let of = |layers: &[String]| archives(&layers.iter().map(String::as_str).collect::<Vec<_>>());
-        let (a, b) = (of(&one), of(&other));
-        let (a_ids, b_ids) = (diff_ids(&a), diff_ids(&b));
+    fn a_comparison_finds_what_two_unpacked_trees_tell(
+        base in image(),
+        one in image(),
+        other in image(),
+    ) {
+        let (a, b) = (lines(&[base.clone(), one].concat()), lines(&[base, other].concat()));
         // Layers that contradict themselves are no images.
         prop_assume!(Files::read(&a).is_ok() && Files::read(&b).is_ok());
-        let options = CompareOptions { times: true, within: vec![] };
-        let found = compare(&Side { layers: &a, diff_ids: &a_ids }, &Side { layers: &b, diff_ids: &b_ids }, &options).unwrap();
-        let (before, after) = (naive(&a), naive(&b));
-        let paths: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
-        let expected: BTreeSet<Vec<u8>> = paths.into_iter().filter(|path| !path.is_empty())
-            .filter(|path| before.get(*path) != after.get(*path)).cloned().collect();
-        let got: BTreeSet<Vec<u8>> = found.differences.iter().map(|difference| difference.path.clone()).collect();
-        prop_assert_eq!(&got, &expected);
-        for difference in &found.differences {
-            let (one, other) = (before.get(&difference.path), after.get(&difference.path));
-            prop_assert_eq!(difference.one.is_some(), one.is_some());
-            prop_assert_eq!(difference.other.is_some(), other.is_some());
-            if let (Some((_, bytes)), Some((_, other_bytes))) = (one, other)
-                && bytes != other_bytes && !bytes.is_empty() && !other_bytes.is_empty() {
-                prop_assert!(difference.aspects.contains(&Aspect::Content));
-            }
-        }
+        compare_naively(&a, &b)?;
     }
 
     #[test]
-    fn what_is_located_is_what_the_whole_image_has(layers in image(), path in prop::sample::select(vec!["a", "b", "a/a", "a/b", "b/a", "a/b/c"])) {
-        let layers = archives(&layers.iter().map(String::as_str).collect::<Vec<_>>());
-        let Ok(whole) = Files::read(&layers) else { return Ok(()) };
-        let (some, found) = locate(&layers, path.as_bytes()).unwrap();
-        let expected = whole.find(path.as_bytes(), Last::Follow);
-        prop_assert_eq!(found.is_ok(), expected.is_ok());
-        if let (Ok(found), Ok(expected)) = (found, expected) {
-            prop_assert_eq!(some.origin(found.file), whole.origin(expected.file));
-            prop_assert_eq!(found.path, expected.path);
-        }
+    fn what_is_located_is_what_the_whole_image_has(
+        layers in image(),
+        path in prop::sample::select(NAMES),
+    ) {
+        let layers = lines(&layers);
+        prop_assume!(Files::read(&layers).is_ok());
+        locate_naively(&layers, path)?;
     }
 
     #[test]
     fn waste_and_what_is_shown_are_all_that_layers_hold(layers in image()) {
-        let layers = archives(&layers.iter().map(String::as_str).collect::<Vec<_>>());
-        let Ok(files) = Files::read(&layers) else { return Ok(()) };
+        let layers = lines(&layers);
+        prop_assume!(Files::read(&layers).is_ok());
+        let files = Files::read(&layers).unwrap();
         let waste = files.waste();
         prop_assert_eq!(waste.total - waste.wasted, files.bytes_below(&files.root()));
         prop_assert!((0.0..=1.0).contains(&waste.efficiency));
