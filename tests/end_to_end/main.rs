@@ -14,6 +14,7 @@ mod check;
 mod contexts;
 mod copy_flags;
 mod debian;
+mod files;
 mod interrupts;
 mod kill9;
 mod lifecycle;

@@ -370,7 +370,7 @@ fn locate_naively(layers: &Archives, path: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_comparison_finds_what_two_unpacked_trees_tell(
