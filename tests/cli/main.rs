@@ -5,12 +5,14 @@
 //! |---|---|
 //! | [`sample`] | layouts to look at; running the program |
 //! | [`help`] | the help of every verb, the manual pages, the completions |
+//! | [`log`] | the journal: who did what |
 //! | [`look`] | lists, trees, reasons |
 //! | [`change`] | names, pins, removal, prune |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
 mod change;
 mod help;
+mod log;
 mod look;
 mod sample;
 mod usage;
