@@ -19,6 +19,7 @@ use std::io::{self, Read};
 use hashbrown::HashSet;
 
 use super::error::{Error, Result};
+use crate::catalog::journal::Particulars;
 use crate::layer::whiteout::{self, Meaning};
 use crate::layer::{
     self, Compression, Decompressor, Entry, Format, Kind, PackSink, Packed, TarReader, TarWriter,
@@ -74,6 +75,17 @@ pub fn import(lease: &Lease, source: impl Read + Send, options: &ImportOptions) 
     if !names.is_empty() {
         lease.tag(&names, &image.digest)?;
     }
+    let subject = names.first().cloned().unwrap_or_else(|| image.id().short());
+    let more = Particulars {
+        digest: Some(image.digest),
+        ..Particulars::default()
+    };
+    lease.note(
+        "import",
+        &subject,
+        format!("{} from {}", image.id().short(), options.source),
+        more,
+    )?;
     Ok(image)
 }
 

@@ -17,6 +17,7 @@ use super::names;
 use super::oci;
 use super::spool::{Spooled, SpooledLayer};
 use crate::catalog::BlobKind;
+use crate::catalog::journal::Particulars;
 use crate::fsutil::IoContext;
 use crate::layer::Compression;
 use crate::layout::Entry;
@@ -179,6 +180,24 @@ fn publish(
     check_names(&verified.roots)?;
     let roots = publish_blobs(lease, verified)?;
     lease.enter(&entries(&roots))?;
+    for root in &roots {
+        let digest = root.entry.descriptor.digest;
+        let subject = root
+            .names
+            .first()
+            .cloned()
+            .unwrap_or_else(|| digest.short());
+        let more = Particulars {
+            digest: Some(digest),
+            ..Particulars::default()
+        };
+        lease.note(
+            "load",
+            &subject,
+            format!("{} from {what}", digest.short()),
+            more,
+        )?;
+    }
     Ok(roots.into_iter().map(loaded).collect())
 }
 

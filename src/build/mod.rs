@@ -61,7 +61,7 @@ pub use options::{Entitlement, Options, Secret};
 
 use plan::ResolveBase;
 
-use crate::catalog::journal::JournalEntry;
+use crate::catalog::journal::Particulars;
 use crate::dockerfile;
 use crate::executor;
 use crate::oci::{Digest, Platform, media};
@@ -176,7 +176,7 @@ pub fn build(
     }
     note(
         lease,
-        &built.id(),
+        &built,
         &input,
         options,
         &watch,
@@ -256,7 +256,7 @@ fn root(lease: &Lease, images: &[Image], platforms: &[Platform]) -> Result<Diges
 /// Puts the build into the journal, and what it did with its steps into the memory.
 fn note(
     lease: &Lease,
-    id: &Digest,
+    built: &Built,
     input: &Input,
     options: &Options,
     watch: &memory::Watch,
@@ -264,17 +264,27 @@ fn note(
 ) -> Result<(), Error> {
     let store = lease.store();
     let cached = watch.cached();
-    let entry = JournalEntry {
-        time: store.now(),
-        operation: "build".to_owned(),
-        subject: options.tags.first().cloned().unwrap_or_else(|| id.short()),
-        bytes: 0,
-        detail: format!("{} from {steps} steps, {cached} cached", id.short()),
+    let id = built.id();
+    let facts = serde_json::json!({
+        "image": id,
+        "steps": steps,
+        "cached": cached,
+        "run": steps.saturating_sub(cached),
+        "tags": options.tags,
+    });
+    let more = Particulars {
+        digest: Some(built.digest),
+        facts: facts.as_object().cloned().unwrap_or_default(),
+        ..Particulars::default()
     };
+    let name = options.tags.first().cloned();
+    let name = name.unwrap_or_else(|| id.short());
+    let detail = format!("{} from {steps} steps, {cached} cached", id.short());
+    let (entry, more) = lease.journal_entry("build", &name, detail, more)?;
     let subject = memory::subject(input.context, input.name, options);
     let mut record = watch.record(&subject, options.no_cache);
     Ok(store.write(|tx| {
-        tx.note(&entry)?;
+        tx.note_with(&entry, more)?;
         if let Some(record) = &mut record {
             let before = tx.builds(&subject, 1)?;
             memory::explain(record, before.first());

@@ -1,18 +1,48 @@
-//! The journal: what each build, load and prune did, and why. Bounded in length.
+//! The journal: what each build, pull, load and prune did, to what, why, and on whose word.
+//!
+//! ```text
+//! journal       one row a deed: when, what, to what, how many bytes, how long, who, facts as JSON
+//! journal_item  what it took away: a tag with what it pointed at, an image with its names, and why
+//! ```
+//! Whoever writes says what was done ([`JournalEntry`]) and, where there is more to say,
+//! [`Particulars`]; who did it the catalog knows ([`super::Catalog::act_as`]).
+//!
+//! **Bounds.** [`LIMIT`] entries and [`BYTES`] bytes of texts and items: with a new entry the oldest
+//! go until both hold. One entry has at most [`ITEMS`] items, the named ones first; how many were
+//! left out is among its facts. Texts are cut at [`TEXT`] bytes.
 
-use rusqlite::params;
+use rusqlite::{Row, params};
+use serde_json::{Map, Value};
 
+use super::blob::digest_column;
 use super::{Millis, Reader, SqlResult, Writer};
+use crate::oci::Digest;
 
-/// How many entries are kept: some megabytes.
+/// How many entries are kept.
 pub const LIMIT: i64 = 50_000;
+/// How many bytes they may have together, as [`weight`] counts.
+pub const BYTES: i64 = 16 << 20;
+/// How many items one entry may have.
+pub const ITEMS: usize = 10_000;
+/// How long one text may be, in bytes.
+pub const TEXT: usize = 2_000;
 
-/// A row of `journal`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// Who acts: whoever opened the catalog.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The user, as the outermost user namespace that is known has it.
+    pub uid: Option<u32>,
+    /// The command line, without what is secret in it.
+    pub command: String,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct JournalEntry {
     /// When.
     pub time: Millis,
-    /// What was done: `build`, `tag`, `untag`, `remove`, `prune`, `load`, `import`.
+    /// What was done: `build`, `pull`, `push`, `load`, `import`, `tag`, `untag`, `remove`, `prune`,
+    /// `fsck`.
     pub operation: String,
     /// To what: a name or a digest.
     pub subject: String,
@@ -22,38 +52,401 @@ pub struct JournalEntry {
     pub detail: String,
 }
 
+/// What more there is to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Particulars {
+    /// How long it took.
+    pub milliseconds: Option<u64>,
+    /// The manifest or index that it is about.
+    pub digest: Option<Digest>,
+    /// Anything else, by name: `steps`, `cached`, `image` of a build, `policy` of a prune,
+    /// `registry` of a pull. Scripts see it as it is.
+    pub facts: Map<String, Value>,
+    /// What was taken away.
+    pub items: Vec<JournalItem>,
+}
+
+/// Something that an entry took away.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct JournalItem {
+    /// `tag`, `image`, `index`, `artifact`.
+    pub kind: String,
+    /// What it is called: the tag, the image's ID.
+    pub label: String,
+    /// The manifest or index.
+    pub digest: Option<Digest>,
+    /// The names that it had.
+    pub names: Vec<String>,
+    /// Bytes that the disk gave back for it alone.
+    pub bytes: u64,
+    /// Why it went, in words.
+    pub reason: String,
+    /// The instruction that made it.
+    pub step: Option<String>,
+}
+
+/// An entry as it stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalRow {
+    /// Its number: numbers only grow.
+    pub id: i64,
+    /// What was done.
+    pub entry: JournalEntry,
+    /// Who did it.
+    pub actor: Actor,
+    /// What more there is to say.
+    pub particulars: Particulars,
+}
+
+const COLUMNS: &str =
+    "id, time, operation, subject, bytes, detail, uid, command, milliseconds, digest, facts";
+
 impl Reader<'_> {
     /// The newest entries, the newest first.
     pub fn journal(&self, limit: usize) -> SqlResult<Vec<JournalEntry>> {
+        let rows = self.journal_rows(limit, false)?;
+        Ok(rows.into_iter().map(|row| row.entry).collect())
+    }
+
+    /// The same with all that is known of them; with their items, if these are wanted.
+    pub fn journal_rows(&self, limit: usize, with_items: bool) -> SqlResult<Vec<JournalRow>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM journal ORDER BY id DESC LIMIT ?1"
+            ))?
+            .query_map([limit], journal_row)?
+            .collect::<SqlResult<Vec<_>>>()?;
+        let Some(oldest) = rows.last().map(|row| row.id).filter(|_| with_items) else {
+            return Ok(rows);
+        };
         let mut statement = self.connection.prepare_cached(
-            "SELECT time, operation, subject, bytes, detail FROM journal ORDER BY id DESC LIMIT ?1",
+            "SELECT entry, kind, label, digest, names, bytes, reason, step
+             FROM journal_item WHERE entry >= ?1 ORDER BY entry DESC, place",
         )?;
-        statement
-            .query_map([limit as i64], |row| {
-                Ok(JournalEntry {
-                    time: row.get(0)?,
-                    operation: row.get(1)?,
-                    subject: row.get(2)?,
-                    bytes: row.get::<_, i64>(3)? as u64,
-                    detail: row.get(4)?,
-                })
-            })?
-            .collect()
+        let mut items = statement.query([oldest])?;
+        let mut place = 0;
+        while let Some(item) = items.next()? {
+            let entry: i64 = item.get(0)?;
+            while rows.get(place).is_some_and(|row| row.id > entry) {
+                place += 1;
+            }
+            if let Some(row) = rows.get_mut(place).filter(|row| row.id == entry) {
+                row.particulars.items.push(journal_item(item)?);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn journal_row(row: &Row) -> SqlResult<JournalRow> {
+    let facts: String = row.get(10)?;
+    Ok(JournalRow {
+        id: row.get(0)?,
+        entry: JournalEntry {
+            time: row.get(1)?,
+            operation: row.get(2)?,
+            subject: row.get(3)?,
+            bytes: row.get::<_, i64>(4)? as u64,
+            detail: row.get(5)?,
+        },
+        actor: Actor {
+            uid: row.get(6)?,
+            command: row.get(7)?,
+        },
+        particulars: Particulars {
+            milliseconds: row
+                .get::<_, Option<i64>>(8)?
+                .and_then(|n| n.try_into().ok()),
+            digest: optional_digest(row, 9)?,
+            // What a later rstore wrote in another way is no reason to hide the entry.
+            facts: serde_json::from_str(&facts).unwrap_or_default(),
+            items: Vec::new(),
+        },
+    })
+}
+
+fn journal_item(row: &Row) -> SqlResult<JournalItem> {
+    let names: String = row.get(4)?;
+    Ok(JournalItem {
+        kind: row.get(1)?,
+        label: row.get(2)?,
+        digest: optional_digest(row, 3)?,
+        names: names.split_whitespace().map(str::to_owned).collect(),
+        bytes: row.get::<_, i64>(5)? as u64,
+        reason: row.get(6)?,
+        step: row.get(7)?,
+    })
+}
+
+fn optional_digest(row: &Row, column: usize) -> SqlResult<Option<Digest>> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => digest_column(row, column).map(Some),
     }
 }
 
 impl Writer<'_> {
-    /// Notes what was done, and forgets the oldest entries beyond [`LIMIT`].
+    /// Notes what was done.
     pub fn note(&self, entry: &JournalEntry) -> SqlResult<()> {
+        self.note_with(entry, Particulars::default())
+    }
+
+    /// Notes what was done, and more of it; then forgets the oldest entries beyond the bounds.
+    pub fn note_with(&self, entry: &JournalEntry, mut more: Particulars) -> SqlResult<()> {
+        // Names come before what had none: it is they that somebody asks for.
+        more.items
+            .sort_by_key(|item| item.names.is_empty() && item.kind != "tag");
+        if more.items.len() > ITEMS {
+            let left_out = more.items.len() - ITEMS;
+            more.facts
+                .insert("items_left_out".to_owned(), left_out.into());
+            more.items.truncate(ITEMS);
+        }
+        let facts = match more.facts.is_empty() {
+            true => String::new(),
+            false => Value::Object(more.facts).to_string(),
+        };
+        let facts = if facts.len() > TEXT { "" } else { &facts };
+        let command = cut(&self.actor.command);
+        let (subject, detail) = (cut(&entry.subject), cut(&entry.detail));
+        let items: Vec<Kept> = more.items.iter().map(Kept::of).collect();
+        let mut bytes = weight(&[&entry.operation, subject, detail, command, facts]);
+        bytes += items.iter().map(Kept::weight).sum::<i64>();
         self.connection
             .prepare_cached(
-                "INSERT INTO journal (time, operation, subject, bytes, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO journal (time, operation, subject, bytes, detail, uid, command, milliseconds, digest, facts, weight)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
-            .execute(params![entry.time, entry.operation, entry.subject, entry.bytes as i64, entry.detail])?;
-        let newest = self.connection.last_insert_rowid();
-        self.connection
-            .prepare_cached("DELETE FROM journal WHERE id <= ?1")?
-            .execute([newest - LIMIT])
-            .map(drop)
+            .execute(params![
+                entry.time,
+                entry.operation,
+                subject,
+                entry.bytes as i64,
+                detail,
+                self.actor.uid,
+                command,
+                more.milliseconds.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
+                more.digest.map(|digest| *digest.as_bytes()),
+                facts,
+                bytes
+            ])?;
+        let id = self.connection.last_insert_rowid();
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO journal_item VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?;
+        for (place, (item, kept)) in more.items.iter().zip(&items).enumerate() {
+            insert.execute(params![
+                id,
+                place as i64,
+                item.kind,
+                kept.label,
+                item.digest.map(|digest| *digest.as_bytes()),
+                kept.names,
+                item.bytes as i64,
+                item.reason,
+                kept.step
+            ])?;
+        }
+        self.forget_oldest(id, bytes)
+    }
+
+    /// Forgets entries until the bounds hold; the newest stays, whatever it weighs.
+    fn forget_oldest(&self, newest: i64, bytes: i64) -> SqlResult<()> {
+        let known = self.meta(WEIGHT)?.and_then(|text| text.parse::<i64>().ok());
+        let mut total = match known {
+            Some(total) => total + bytes,
+            None => self.connection.query_row(
+                "SELECT coalesce(sum(weight), 0) FROM journal",
+                [],
+                |row| row.get(0),
+            )?,
+        };
+        let mut oldest = self
+            .connection
+            .prepare_cached("SELECT id, weight FROM journal ORDER BY id LIMIT 1")?;
+        loop {
+            let (id, weight): (i64, i64) =
+                oldest.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            if id == newest || (id > newest - LIMIT && total <= BYTES) {
+                break;
+            }
+            for text in [
+                "DELETE FROM journal_item WHERE entry = ?1",
+                "DELETE FROM journal WHERE id = ?1",
+            ] {
+                self.connection.prepare_cached(text)?.execute([id])?;
+            }
+            total -= weight;
+        }
+        self.set_meta(WEIGHT, &total.to_string())
+    }
+}
+
+/// In `meta`: what all entries weigh together.
+const WEIGHT: &str = "journal-bytes";
+
+/// The bytes of some texts, and of a row.
+fn weight(texts: &[&str]) -> i64 {
+    64 + texts.iter().map(|text| text.len() as i64).sum::<i64>()
+}
+
+/// An item's texts as they are kept.
+struct Kept<'a> {
+    label: &'a str,
+    names: String,
+    step: Option<&'a str>,
+    reason: &'a str,
+}
+
+impl Kept<'_> {
+    fn of(item: &JournalItem) -> Kept<'_> {
+        // A foreign name may have blanks, which part names here.
+        let names: Vec<String> = item
+            .names
+            .iter()
+            .map(|name| name.replace(char::is_whitespace, "_"))
+            .collect();
+        Kept {
+            label: cut(&item.label),
+            names: cut(&names.join(" ")).to_owned(),
+            step: item.step.as_deref().map(|step| cut_at(step, 200)),
+            reason: &item.reason,
+        }
+    }
+
+    fn weight(&self) -> i64 {
+        weight(&[
+            self.label,
+            &self.names,
+            self.step.unwrap_or(""),
+            self.reason,
+        ])
+    }
+}
+
+fn cut(text: &str) -> &str {
+    cut_at(text, TEXT)
+}
+
+fn cut_at(text: &str, limit: usize) -> &str {
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::temporary;
+    use super::*;
+    use crate::catalog::{Catalog, WriteError};
+
+    fn entry(time: Millis, detail: &str) -> JournalEntry {
+        JournalEntry {
+            time,
+            operation: "prune".to_owned(),
+            subject: "app:latest".to_owned(),
+            bytes: 7,
+            detail: detail.to_owned(),
+        }
+    }
+
+    fn item(label: &str, names: &[&str]) -> JournalItem {
+        JournalItem {
+            kind: "image".to_owned(),
+            label: label.to_owned(),
+            digest: Some(Digest::of(label.as_bytes())),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            bytes: 5,
+            reason: "dangling".to_owned(),
+            step: Some("RUN x".to_owned()),
+        }
+    }
+
+    fn note(catalog: &Catalog, entry: &JournalEntry, more: Particulars) {
+        catalog
+            .write(|tx| Ok::<_, WriteError<crate::catalog::Error>>(tx.note_with(entry, more)?))
+            .unwrap();
+    }
+
+    #[test]
+    fn an_entry_is_read_back_with_who_what_and_why() {
+        let (_dir, mut catalog) = temporary();
+        catalog.act_as(Actor {
+            uid: Some(1000),
+            command: "rstore prune -f".to_owned(),
+        });
+        note(&catalog, &entry(1, "first"), Particulars::default());
+        let more = Particulars {
+            milliseconds: Some(1234),
+            digest: Some(Digest::of(b"d")),
+            facts: Map::from_iter([("steps".to_owned(), 3.into())]),
+            items: vec![item("b", &[]), item("a", &["app:1", "app:2"])],
+        };
+        note(&catalog, &entry(2, "second"), more.clone());
+        let rows = catalog.read(|tx| tx.journal_rows(10, true)).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].entry, entry(2, "second"));
+        assert_eq!(rows[0].actor.uid, Some(1000));
+        assert_eq!(rows[0].actor.command, "rstore prune -f");
+        // What had names comes first.
+        assert_eq!(
+            rows[0].particulars.items,
+            [item("a", &["app:1", "app:2"]), item("b", &[])]
+        );
+        assert_eq!(rows[0].particulars.facts, more.facts);
+        assert_eq!(rows[1].particulars, Particulars::default());
+        assert_eq!(
+            catalog.read(|tx| tx.journal(1)).unwrap(),
+            [entry(2, "second")]
+        );
+    }
+
+    #[test]
+    fn it_is_bounded_in_entries_and_in_bytes() {
+        let (_dir, catalog) = temporary();
+        let long = "x".repeat(3 * TEXT);
+        let started = |catalog: &Catalog| {
+            catalog.read(|tx| {
+                let sum = "SELECT count(*), sum(weight), (SELECT count(*) FROM journal_item) FROM journal";
+                tx.connection.query_row(sum, [], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+                })
+            })
+        };
+        // Of one entry no more than so many items, and texts no longer than that.
+        let items = |count: usize| Particulars {
+            items: (0..count)
+                .map(|n| item(&n.to_string(), &[&"n".repeat(1500)]))
+                .collect(),
+            ..Particulars::default()
+        };
+        note(&catalog, &entry(1, &long), items(ITEMS + 5));
+        let rows = catalog.read(|tx| tx.journal_rows(1, true)).unwrap();
+        assert_eq!(rows[0].particulars.items.len(), ITEMS);
+        assert_eq!(rows[0].particulars.facts["items_left_out"], 5);
+        assert_eq!(rows[0].entry.detail.len(), TEXT);
+        // The next ones push it out, and its items with it.
+        note(&catalog, &entry(2, &long), items(5_000));
+        note(&catalog, &entry(3, &long), items(5_000));
+        let (entries, bytes, kept) = started(&catalog).unwrap();
+        assert_eq!((entries, kept), (2, 10_000));
+        assert!(bytes <= BYTES, "{bytes}");
+        let known = catalog.read(|tx| tx.meta(WEIGHT)).unwrap();
+        assert_eq!(known, Some(bytes.to_string()));
+        // As many as there may be, and one.
+        catalog
+            .write(|tx| {
+                tx.connection.execute_batch("DELETE FROM journal; DELETE FROM journal_item; DELETE FROM meta WHERE key = 'journal-bytes'")?;
+                for time in 0..=LIMIT {
+                    tx.note(&entry(time, ""))?;
+                }
+                Ok::<_, WriteError<crate::catalog::Error>>(())
+            })
+            .unwrap();
+        assert_eq!(started(&catalog).unwrap().0, LIMIT);
     }
 }

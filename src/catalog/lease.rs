@@ -68,6 +68,18 @@ impl Reader<'_> {
             .map(|found| found.is_some())
     }
 
+    /// The bytes of the blobs that a lease keeps by name and that are newer than the number `after`:
+    /// what its owner has added since.
+    pub fn leased_since(&self, lease: &str, after: BlobId) -> SqlResult<u64> {
+        self.connection
+            .prepare_cached(
+                "SELECT coalesce(sum(blob.size), 0) FROM lease_pin JOIN blob ON blob.id = lease_pin.blob
+                 WHERE lease_pin.lease = ?1 AND blob.id > ?2 AND blob.present",
+            )?
+            .query_row(params![lease, after], |row| row.get::<_, i64>(0))
+            .map(|bytes| bytes as u64)
+    }
+
     /// Whether any lease, dead or alive, keeps this snapshot.
     pub fn is_snapshot_leased(&self, snapshot: i64) -> SqlResult<bool> {
         self.connection

@@ -142,6 +142,7 @@ pub struct Catalog {
     path: PathBuf,
     connection: Mutex<Connection>,
     fresh: bool,
+    actor: journal::Actor,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -160,6 +161,7 @@ pub struct Reader<'a> {
 /// A transaction that writes; whatever a [`Reader`] can, it can.
 pub struct Writer<'a> {
     reader: Reader<'a>,
+    actor: &'a journal::Actor,
 }
 
 impl<'a> std::ops::Deref for Writer<'a> {
@@ -190,6 +192,7 @@ impl Catalog {
             path: path.to_path_buf(),
             connection: Mutex::new(connection),
             fresh,
+            actor: journal::Actor::default(),
         };
         catalog.fresh |= catalog.migrate()? == 0;
         Ok(catalog)
@@ -205,6 +208,11 @@ impl Catalog {
     /// Whether it was made by this opening, and so knows nothing.
     pub fn is_fresh(&self) -> bool {
         self.fresh
+    }
+
+    /// Says who writes from now on, for the journal.
+    pub fn act_as(&mut self, actor: journal::Actor) {
+        self.actor = actor;
     }
 
     /// The file.
@@ -263,6 +271,7 @@ impl Catalog {
                 reader: Reader {
                     connection: &transaction,
                 },
+                actor: &self.actor,
             })?;
             transaction.commit()?;
             Ok(value)

@@ -10,7 +10,15 @@ use super::{Reader, SqlResult, Writer};
 /// The format that this program writes.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-const MIGRATIONS: &[&str] = &[FIRST, BORN, LINKS, CACHE_MOUNTS, MEMORY, REMOTE_FILES];
+const MIGRATIONS: &[&str] = &[
+    FIRST,
+    BORN,
+    LINKS,
+    CACHE_MOUNTS,
+    MEMORY,
+    REMOTE_FILES,
+    JOURNAL_ITEMS,
+];
 
 const FIRST: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -237,6 +245,32 @@ CREATE TABLE remote_file (
     etag     TEXT NOT NULL,
     modified INTEGER,
     used     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Who did what is in the journal, how long it took, and what it took away.
+const JOURNAL_ITEMS: &str = "
+ALTER TABLE journal ADD COLUMN uid INTEGER;
+ALTER TABLE journal ADD COLUMN command TEXT NOT NULL DEFAULT '';
+ALTER TABLE journal ADD COLUMN milliseconds INTEGER;
+ALTER TABLE journal ADD COLUMN digest BLOB;
+ALTER TABLE journal ADD COLUMN facts TEXT NOT NULL DEFAULT '';
+-- Bytes, as journal.rs counts them.
+ALTER TABLE journal ADD COLUMN weight INTEGER NOT NULL DEFAULT 0;
+UPDATE journal SET weight = 64 + length(operation) + length(subject) + length(detail);
+
+CREATE TABLE journal_item (
+    entry  INTEGER NOT NULL,
+    place  INTEGER NOT NULL,
+    kind   TEXT NOT NULL,
+    label  TEXT NOT NULL,
+    digest BLOB,
+    -- With a blank between two.
+    names  TEXT NOT NULL,
+    bytes  INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    step   TEXT,
+    PRIMARY KEY (entry, place)
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -108,6 +108,15 @@ impl<'a> Condemning<'a> {
         Ok(true)
     }
 
+    /// Whether an item of the plan goes still.
+    pub fn takes(&self, item: &super::plan::Item) -> bool {
+        let node = item
+            .digest
+            .as_ref()
+            .and_then(|digest| self.graph.find(digest));
+        node.is_some_and(|node| self.doomed.contains(node))
+    }
+
     /// Everything but the blobs, and index.json.
     fn first(&mut self, catalog: &Catalog, report: &mut Report) -> Result<()> {
         let lock = self.layout.lock_index()?;

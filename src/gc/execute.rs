@@ -1,6 +1,6 @@
 //! Carrying out a plan, from the lock to the report.
 
-use crate::catalog::journal::JournalEntry;
+use crate::catalog::journal::{JournalEntry, JournalItem, Particulars};
 use crate::catalog::{Catalog, Millis, WriteError};
 use crate::fsutil;
 use crate::graph::ImageGraph;
@@ -8,7 +8,7 @@ use crate::layout::Layout;
 use crate::lock::FileLock;
 
 use super::condemn::{Condemning, UNFINISHED};
-use super::plan::{ItemKind, Plan};
+use super::plan::{Item, ItemKind, Plan, Reason};
 use super::report::{Progress, Report};
 use super::reserve;
 use super::sweep::Sweep;
@@ -56,6 +56,8 @@ pub(super) fn execute(
         let whole = condemning.run(catalog, &mut report, &mut || on_progress(&progress))?;
         report.rescued += condemning.rescued;
         report.stopped = !whole;
+        let items = plan.items.iter().filter(|item| condemning.takes(item));
+        let taken: Vec<JournalItem> = items.filter_map(journal_item).collect();
         let records = plan
             .items
             .iter()
@@ -76,7 +78,8 @@ pub(super) fn execute(
             sweep.trees(graph, plan, now)?;
         }
         report = sweep.report;
-        close(catalog, &report, now)?;
+        let more = particulars(plan, &report, taken);
+        close(catalog, operation(plan), &report, more, now)?;
     } else {
         super::condemn::reap_dead(layout, catalog)?;
     }
@@ -109,24 +112,98 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
     sweep.snapshots()?;
     sweep.tombstones()?;
     let report = sweep.report;
-    close(catalog, &report, now)?;
+    close(catalog, "prune", &report, Particulars::default(), now)?;
     Ok(report)
 }
 
+/// What the journal calls the carrying out of a plan.
+fn operation(plan: &Plan) -> &'static str {
+    let named = plan.items.iter().any(|item| item.reason == Reason::Named);
+    match named || plan.items.is_empty() {
+        true => "remove",
+        false => "prune",
+    }
+}
+
+/// What the journal keeps of a plan that was carried out.
+fn particulars(plan: &Plan, report: &Report, mut items: Vec<JournalItem>) -> Particulars {
+    let gone = plan
+        .untag
+        .iter()
+        .filter(|untag| report.untagged.contains(&untag.name));
+    items.extend(gone.map(|untag| {
+        JournalItem {
+            kind: "tag".to_owned(),
+            label: untag.name.clone(),
+            digest: Some(untag.digest),
+            names: Vec::new(),
+            bytes: 0,
+            reason: match operation(plan) {
+                "remove" => Reason::Named,
+                _ => Reason::Expired,
+            }
+            .words()
+            .to_owned(),
+            step: None,
+        }
+    }));
+    let mut facts = serde_json::Map::new();
+    if operation(plan) == "prune"
+        && let Ok(policy) = serde_json::to_value(&plan.policy)
+    {
+        facts.insert("policy".to_owned(), policy);
+    }
+    Particulars {
+        facts,
+        items,
+        ..Particulars::default()
+    }
+}
+
+/// An image, index or artifact that goes; what goes with it is only counted.
+fn journal_item(item: &Item) -> Option<JournalItem> {
+    let kind = match item.kind {
+        ItemKind::Image => "image",
+        ItemKind::Index => "index",
+        ItemKind::Artifact => "artifact",
+        _ => return None,
+    };
+    Some(JournalItem {
+        kind: kind.to_owned(),
+        label: item.label(),
+        digest: item.digest,
+        names: item.names.to_vec(),
+        bytes: item.freed,
+        reason: item.reason.words().to_owned(),
+        step: item.step.as_deref().map(str::to_owned),
+    })
+}
+
 /// Notes what was done. Unless it was stopped, nothing is left for [`finish`] to do.
-fn close(catalog: &Catalog, report: &Report, now: Millis) -> Result<()> {
+fn close(
+    catalog: &Catalog,
+    operation: &str,
+    report: &Report,
+    more: Particulars,
+    now: Millis,
+) -> Result<()> {
     catalog.write(|tx| {
         if !report.stopped {
             tx.set_meta(UNFINISHED, "0")?;
         }
-        if report.removed.items > 0 {
-            tx.note(&JournalEntry {
+        if report.removed.items > 0 || !report.untagged.is_empty() {
+            let subject = match report.untagged.as_slice() {
+                [] => format!("{} items", report.removed.items),
+                names => names.join(" "),
+            };
+            let entry = JournalEntry {
                 time: now,
-                operation: "prune".to_owned(),
-                subject: format!("{} items", report.removed.items),
+                operation: operation.to_owned(),
+                subject,
                 bytes: report.removed.freed,
                 detail: report.words(),
-            })?;
+            };
+            tx.note_with(&entry, more)?;
         }
         Ok::<_, WriteError<Error>>(())
     })

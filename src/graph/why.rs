@@ -10,7 +10,7 @@
 
 use hashbrown::HashMap;
 
-use super::{ImageGraph, NodeId, RootKind, RootSet};
+use super::{ImageGraph, NodeId, NodeSet, RootKind, RootSet};
 use crate::oci::document::Role;
 
 /// How one hop of a path leads on.
@@ -60,8 +60,12 @@ pub struct Path {
 pub struct Paths {
     /// The shortest paths, the shortest first. Empty: nothing keeps it.
     pub paths: Vec<Path>,
-    /// How many more were found; of very many, the search leaves the longest uncounted.
+    /// How many more were found.
     pub more: usize,
+    /// Whether the search ended before it had counted all: then there are more than [`Self::more`].
+    pub cut: bool,
+    /// How many roots keep it, counted to the last one.
+    pub roots: usize,
 }
 
 /// How many steps a search takes before it gives up looking for more paths.
@@ -77,12 +81,32 @@ struct Step {
 impl ImageGraph {
     /// Every path from a root to `node`: the `limit` shortest of them.
     pub fn why(&self, roots: &RootSet, node: NodeId, limit: usize) -> Paths {
+        self.why_any(roots, &[node], limit)
+    }
+
+    /// Every path from a root to one of several nodes: what keeps something that each of them
+    /// keeps.
+    pub fn why_any(&self, roots: &RootSet, nodes: &[NodeId], limit: usize) -> Paths {
         let mut kinds: HashMap<NodeId, Vec<&RootKind>> = HashMap::new();
         for root in &roots.roots {
             kinds.entry(root.node).or_default().push(&root.kind);
         }
-        let mut found = Paths::default();
-        let mut steps = vec![Step { node, onward: None }];
+        let keepers = self.all_keepers(nodes);
+        let mut found = Paths {
+            roots: roots
+                .roots
+                .iter()
+                .filter(|root| keepers.contains(root.node))
+                .count(),
+            ..Paths::default()
+        };
+        let mut steps: Vec<Step> = nodes
+            .iter()
+            .map(|node| Step {
+                node: *node,
+                onward: None,
+            })
+            .collect();
         let mut place = 0;
         while place < steps.len() && place < EFFORT {
             let here = steps[place].node;
@@ -103,10 +127,23 @@ impl ImageGraph {
             }
             place += 1;
         }
+        found.cut = place < steps.len();
         let tagged = |path: &Path| matches!(path.root, RootKind::Tag { .. });
         found
             .paths
             .sort_by_key(|path| (path.hops.len(), !tagged(path)));
+        found
+    }
+
+    /// Everything that keeps one of these nodes, near or far; they themselves too.
+    pub fn all_keepers(&self, nodes: &[NodeId]) -> NodeSet {
+        let mut found = NodeSet::of(self);
+        let mut pending = nodes.to_vec();
+        while let Some(node) = pending.pop() {
+            if found.insert(node) {
+                pending.extend(self.keepers(node).into_iter().map(|(_, keeper)| keeper));
+            }
+        }
         found
     }
 
@@ -219,5 +256,6 @@ mod tests {
         let letters = Letters::new("A->a B->a C->a +A +B +C");
         let paths = letters.graph.why(&letters.roots(), letters.node("a"), 2);
         assert_eq!((paths.paths.len(), paths.more), (2, 1));
+        assert_eq!((paths.roots, paths.cut), (3, false));
     }
 }

@@ -15,6 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::HashSet;
 
 use super::{Result, Store};
+use crate::catalog::Millis;
+use crate::catalog::blob::BlobId;
+use crate::catalog::journal::{JournalEntry, Particulars};
 use crate::catalog::lease::LeaseRow;
 use crate::fsutil;
 use crate::layout::Ingest;
@@ -26,6 +29,9 @@ use crate::oci::Digest;
 pub struct Lease<'s> {
     store: &'s Store,
     id: String,
+    began: Millis,
+    /// The newest blob of then: what the owner adds has a higher number.
+    newest: BlobId,
     lock: Option<FileLock>,
     names: AtomicU64,
     /// Directories of ours that no row has: they go with the lease.
@@ -41,6 +47,8 @@ impl Store {
         let lease = Lease {
             store: self,
             id,
+            began: self.now(),
+            newest: self.catalog.read(|tx| tx.high_water())?.blob,
             lock: Some(lock),
             names: AtomicU64::new(0),
             scratch: Mutex::default(),
@@ -51,7 +59,7 @@ impl Store {
             kind: kind.to_owned(),
             detail: detail.to_owned(),
             process: std::process::id(),
-            started: self.now(),
+            started: lease.began,
         };
         self.write(|tx| Ok(tx.put_lease(&row)?))?;
         Ok(lease)
@@ -84,6 +92,48 @@ impl<'s> Lease<'s> {
     /// The store.
     pub fn store(&self) -> &'s Store {
         self.store
+    }
+
+    /// Puts into the journal what was done under this lease: `operation` to `subject`, how in
+    /// words, and what more there is to say. How long it took, and how many bytes it has added to
+    /// the store, are the lease's to know.
+    pub fn note(
+        &self,
+        operation: &str,
+        subject: &str,
+        detail: String,
+        more: Particulars,
+    ) -> Result<()> {
+        let (entry, more) = self.journal_entry(operation, subject, detail, more)?;
+        self.store.write(|tx| Ok(tx.note_with(&entry, more)?))
+    }
+
+    /// The same for whoever writes it in a transaction of his own.
+    pub fn journal_entry(
+        &self,
+        operation: &str,
+        subject: &str,
+        detail: String,
+        more: Particulars,
+    ) -> Result<(JournalEntry, Particulars)> {
+        let time = self.store.now();
+        let added = self
+            .store
+            .catalog
+            .read(|tx| tx.leased_since(&self.id, self.newest))?;
+        let entry = JournalEntry {
+            time,
+            operation: operation.to_owned(),
+            subject: subject.to_owned(),
+            bytes: added,
+            detail,
+        };
+        let took = u64::try_from(time.saturating_sub(self.began)).ok();
+        let more = Particulars {
+            milliseconds: more.milliseconds.or(took),
+            ..more
+        };
+        Ok((entry, more))
     }
 
     /// Its ID.

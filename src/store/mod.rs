@@ -62,6 +62,10 @@ pub trait Host: Send + Sync {
     fn boot(&self) -> &str;
     /// The ID map of this process's files' owners: `host`, or that of a user namespace.
     fn owners(&self) -> &str;
+    /// Who acts, for the journal.
+    fn actor(&self) -> catalog::journal::Actor {
+        catalog::journal::Actor::default()
+    }
 }
 
 /// Why the store cannot do what it was asked to.
@@ -335,7 +339,8 @@ impl Store {
         }
         let mut notices = Vec::new();
         let mut salvage = Salvage::default();
-        let catalog = open_catalog(&layout, host.as_ref(), &mut notices, &mut salvage)?;
+        let mut catalog = open_catalog(&layout, host.as_ref(), &mut notices, &mut salvage)?;
+        catalog.act_as(host.actor());
         let store = Store {
             layout,
             catalog,

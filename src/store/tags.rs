@@ -6,7 +6,7 @@
 //! everything behind it.
 
 use super::{Error, Lease, Result, Store};
-use crate::catalog::journal::JournalEntry;
+use crate::catalog::journal::{JournalEntry, JournalItem, Particulars};
 use crate::catalog::{self, BlobRow, WriteError, sync};
 use crate::layout::{Entry, Index};
 use crate::oci::{Digest, Reference};
@@ -38,13 +38,14 @@ impl Store {
     /// Takes tags away. Returns what each pointed at; an unknown one is an error, and then none goes.
     pub fn untag(&self, names: &[String]) -> Result<Vec<Digest>> {
         let mut before = Vec::new();
-        self.change_index("untag", names, |index| {
+        self.change_index("untag", names, |index, gone| {
             for name in names {
                 let digest = index.untag(name).ok_or_else(|| Error::UnknownImage {
                     name: name.clone(),
                     nearest: None,
                 })?;
                 before.push(digest);
+                gone.push(taken_away(name, digest, "untagged"));
             }
             Ok(())
         })?;
@@ -56,12 +57,13 @@ impl Store {
         &self,
         operation: &str,
         names: &[String],
-        change: impl FnOnce(&mut Index) -> Result<()>,
+        change: impl FnOnce(&mut Index, &mut Vec<JournalItem>) -> Result<()>,
     ) -> Result<()> {
         let now = self.now();
+        let mut gone = Vec::new();
         let lock = self.layout().lock_index()?;
         let mut index = self.layout().index()?;
-        change(&mut index)?;
+        change(&mut index, &mut gone)?;
         self.layout().write_index(&index, &lock)?;
         self.write(|tx| {
             sync::take_index(tx, self.layout(), now).map_err(|error| match error {
@@ -71,13 +73,25 @@ impl Store {
             for name in names {
                 let subject = name.clone();
                 let operation = operation.to_owned();
-                tx.note(&JournalEntry {
+                let (mine, others) = gone.into_iter().partition(|item| item.label == *name);
+                gone = others;
+                let entries = index.entries().iter();
+                let there = entries.filter(|entry| entry.name() == Some(name));
+                let now_there = there.map(|entry| entry.descriptor.digest).next();
+                let detail = detail(&mine, now_there);
+                let entry = JournalEntry {
                     time: now,
                     operation,
                     subject,
                     bytes: 0,
-                    detail: String::new(),
-                })?;
+                    detail,
+                };
+                let more = Particulars {
+                    digest: now_there,
+                    items: mine,
+                    ..Particulars::default()
+                };
+                tx.note_with(&entry, more)?;
             }
             Ok(())
         })
@@ -154,6 +168,30 @@ impl Store {
     }
 }
 
+/// A name that an image has lost.
+fn taken_away(name: &str, digest: Digest, reason: &str) -> JournalItem {
+    JournalItem {
+        kind: "tag".to_owned(),
+        label: name.to_owned(),
+        digest: Some(digest),
+        names: Vec::new(),
+        bytes: 0,
+        reason: reason.to_owned(),
+        step: None,
+    }
+}
+
+/// What became of a name, in words.
+fn detail(gone: &[JournalItem], now: Option<Digest>) -> String {
+    let before = gone.iter().find_map(|item| item.digest);
+    match (before, now) {
+        (Some(before), Some(now)) => format!("now {}, before {}", now.short(), before.short()),
+        (Some(before), None) => format!("was {}", before.short()),
+        (None, Some(now)) => now.short(),
+        (None, None) => String::new(),
+    }
+}
+
 impl Lease<'_> {
     /// Points tags (in their stored form, see [`Store::tag_name`]) at a manifest or an index that
     /// this lease has pinned.
@@ -197,9 +235,18 @@ impl Lease<'_> {
             .iter()
             .filter_map(|(name, _)| name.clone())
             .collect();
-        store.change_index("tag", &names, |index| {
+        store.change_index("tag", &names, |index, gone| {
             for (name, entry) in entries {
-                index.enter(name.as_deref(), entry);
+                let before = index.enter(name.as_deref(), entry);
+                if let (Some(name), Some(digest)) = (name, before)
+                    && digest != entry.descriptor.digest
+                {
+                    gone.push(taken_away(
+                        name,
+                        digest,
+                        "its name was given to another image",
+                    ));
+                }
             }
             Ok(())
         })

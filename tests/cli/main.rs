@@ -7,6 +7,7 @@
 //! | [`files`] | the files of images: ls, cat, diff |
 //! | [`help`] | the help of every verb, the manual pages, the completions |
 //! | [`inspect`] | inspect and history |
+//! | [`log`] | the journal: who did what |
 //! | [`look`] | lists, trees, reasons |
 //! | [`change`] | names, pins, removal, prune |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
@@ -15,6 +16,7 @@ mod change;
 mod files;
 mod help;
 mod inspect;
+mod log;
 mod look;
 mod sample;
 mod usage;

@@ -101,6 +101,56 @@ pub struct Row {
     /// Its node, where there is a graph.
     #[serde(skip)]
     node: Option<NodeId>,
+    /// What takes the whole graph to know, where it is asked for.
+    #[serde(skip)]
+    costly: Option<Costly>,
+}
+
+/// Columns that are made only for whoever asks for them.
+const COSTLY: &[(&str, &str)] = &[
+    ("SharedSize", "shared_size"),
+    ("UniqueSize", "unique_size"),
+    ("Containers", "containers"),
+];
+
+/// What an image has with others, and what uses it.
+#[derive(Debug)]
+struct Costly {
+    shared: u64,
+    own: u64,
+    containers: usize,
+}
+
+impl Costly {
+    /// Whether it is asked for.
+    fn is_wanted(list: &ListArgs) -> bool {
+        COSTLY.iter().any(|(field, key)| {
+            let sorted = list.sort.as_ref().is_some_and(|sort| sort.key == *key);
+            let mentioned = match &list.format {
+                Format::Template(template) => template.mentions(field),
+                _ => false,
+            };
+            sorted || mentioned
+        })
+    }
+
+    fn of(view: &View, node: NodeId) -> Costly {
+        let bytes = view.graph.bytes_of(node);
+        let blob = view.graph.node(node).blob;
+        let containers = view.graph.containers().iter();
+        Costly {
+            shared: bytes.shared.size,
+            own: bytes.own.size,
+            containers: containers
+                .filter(|container| container.image == Some(blob))
+                .count(),
+        }
+    }
+}
+
+fn of_graph(row: &Row, look: &Look, bytes: fn(&Costly) -> u64) -> String {
+    let costly = row.costly.as_ref();
+    costly.map_or_else(|| "N/A".to_owned(), |costly| look.size(bytes(costly)))
 }
 
 impl Facts for Row {
@@ -138,14 +188,48 @@ impl Record for Row {
             // The newest first: the smallest age.
             .by(|one, other| other.created.cmp(&one.created)),
             Column::<Row>::new("CREATED AT", "CreatedAt", "created_at", |row, _| {
-                row.created.map_or_else(|| "N/A".to_owned(), time::rfc3339)
-            }),
+                row.created.map_or_else(|| "N/A".to_owned(), time::dockers)
+            })
+            .by(|one, other| one.created.cmp(&other.created)),
             Column::<Row>::new("LAST USED", "LastUsed", "used", |row, look| {
                 look.ago(row.last_used)
             })
             .by(|one, other| other.last_used.cmp(&one.last_used)),
             Column::<Row>::new("SIZE", "Size", "size", |row, look| look.size(row.size))
                 .by(|one, other| one.size.cmp(&other.size)),
+            // docker's name of it before version 25, when it meant the same.
+            Column::<Row>::new(
+                "VIRTUAL SIZE",
+                "VirtualSize",
+                "virtual_size",
+                |row, look| look.size(row.size),
+            )
+            .by(|one, other| one.size.cmp(&other.size)),
+            Column::<Row>::new("SHARED SIZE", "SharedSize", "shared_size", |row, look| {
+                of_graph(row, look, |costly| costly.shared)
+            })
+            .by(|one, other| {
+                let bytes = |row: &Row| row.costly.as_ref().map(|costly| costly.shared);
+                bytes(one).cmp(&bytes(other))
+            }),
+            Column::<Row>::new("UNIQUE SIZE", "UniqueSize", "unique_size", |row, look| {
+                of_graph(row, look, |costly| costly.own)
+            })
+            .by(|one, other| {
+                let bytes = |row: &Row| row.costly.as_ref().map(|costly| costly.own);
+                bytes(one).cmp(&bytes(other))
+            }),
+            Column::<Row>::new("CONTAINERS", "Containers", "containers", |row, _| {
+                let count = row
+                    .costly
+                    .as_ref()
+                    .map(|costly| costly.containers.to_string());
+                count.unwrap_or_else(|| "N/A".to_owned())
+            })
+            .by(|one, other| {
+                let count = |row: &Row| row.costly.as_ref().map(|costly| costly.containers);
+                count(one).cmp(&count(other))
+            }),
             Column::<Row>::new("STATE", "State", "state", |row, _| row.state.to_string()),
             Column::<Row>::new("PLATFORM", "Platform", "platform", |row, _| {
                 row.platform.clone()
@@ -182,10 +266,15 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let meant = filters(arguments, None, context.now)?;
     let store = context.open()?;
     let look = Look::of(&arguments.list, context);
-    let (rows, hidden) = if arguments.all || arguments.tree || !arguments.list.filters.is_empty() {
+    let costly = Costly::is_wanted(&arguments.list);
+    let of_graph = arguments.all || arguments.tree || costly;
+    let (rows, hidden) = if of_graph || !arguments.list.filters.is_empty() {
         let view = View::of(store, context.now)?;
         let filters = filters(arguments, Some(&view), context.now)?;
-        let (rows, hidden) = all(&view, arguments, &filters);
+        let (mut rows, hidden) = all(&view, arguments, &filters);
+        for row in rows.iter_mut().filter(|_| costly) {
+            row.costly = row.node.map(|node| Costly::of(&view, node));
+        }
         if arguments.tree {
             let nodes = rows.iter().filter_map(|row| row.node).collect();
             super::graph::write_forest(&view, nodes, &look, &mut context.out)?;
@@ -282,6 +371,7 @@ fn named_row(name: &str, blob: &BlobRow, image: Option<NamedImage>) -> Row {
             names: Vec::new(),
             place: blob.id,
             node: None,
+            costly: None,
         },
         None => Row {
             repository: None,
@@ -301,6 +391,7 @@ fn named_row(name: &str, blob: &BlobRow, image: Option<NamedImage>) -> Row {
             names: Vec::new(),
             place: blob.id,
             node: None,
+            costly: None,
         },
     };
     with_name(row, name, blob.digest)
@@ -419,6 +510,7 @@ fn image_row(view: &View, image: &Image) -> Row {
         names: Vec::new(),
         place: view.graph.node(image.node()).blob,
         node: Some(image.node()),
+        costly: None,
     }
 }
 
@@ -443,5 +535,6 @@ fn document_row(view: &View, node: NodeId) -> Row {
         names: Vec::new(),
         place: document.blob,
         node: Some(node),
+        costly: None,
     }
 }

@@ -9,7 +9,7 @@ use super::view::View;
 use crate::catalog::BlobKind;
 use crate::cli::args::values;
 use crate::cli::context::native_platform;
-use crate::cli::render::{Format, SCHEMA, time};
+use crate::cli::render::{Format, SCHEMA, docker, json, text, time};
 use crate::cli::{Context, Result, exit};
 use crate::graph::{self, NodeId};
 use crate::oci::document::Role;
@@ -28,7 +28,8 @@ use crate::store::Image;
 #[command(after_help = "\
 Examples:
   rstore inspect app
-  rstore inspect --format '{{json .Config.Env}}' app
+  rstore inspect --format '{{range .Config.Env}}{{println .}}{{end}}' app
+  rstore inspect --format '{{json .Config}}' app
   rstore inspect --format '{{.Rstore.parent}}' app
   rstore inspect --type layer 9a3d0c…")]
 pub struct Args {
@@ -72,36 +73,25 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     match &arguments.format {
         Format::JsonLines => {
             for value in found {
-                writeln!(context.out, "{value}")?;
+                json::write_line(&mut context.out, &value)?;
             }
         }
         Format::Template(template) => {
             for value in found {
-                let line = template.render(|path, json| field(&value, path, json))?;
-                writeln!(context.out, "{line}")?;
+                let line = template.render(docker::document(value));
+                let line = line.map_err(exit::usage_error)?;
+                // Scripts get what is there; a terminal gets what is fit for it.
+                match context.terminal.stdout {
+                    true => writeln!(context.out, "{}", text::clean_lines(&line))?,
+                    false => writeln!(context.out, "{line}")?,
+                }
             }
         }
         Format::Json | Format::Table => {
-            serde_json::to_writer_pretty(&mut context.out, &found)?;
-            writeln!(context.out)?;
+            json::document(&mut context.out, &found)?;
         }
     }
     Ok(())
-}
-
-/// The member at a path, as Go's templates would print it.
-fn field(value: &Value, path: &[String], json: bool) -> Result<String> {
-    let mut found = value;
-    for name in path {
-        found = found.get(name).ok_or_else(|| {
-            exit::usage_error(format!("there is no field .{} here", path.join(".")))
-        })?;
-    }
-    Ok(match found {
-        Value::String(text) if !json => text.clone(),
-        Value::Null if !json => "<no value>".to_owned(),
-        other => other.to_string(),
-    })
 }
 
 fn inspect(view: &View, reference: &str, arguments: &Args) -> Result<Value> {
@@ -293,24 +283,4 @@ fn blob(view: &View, node: NodeId) -> Value {
         "first_seen": time::rfc3339(blob.first_seen),
         "last_used": time::rfc3339(blob.last_used),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::render::template;
-
-    #[test]
-    fn templates_reach_into_the_document() {
-        let value = json!({ "Config": { "User": "app", "Env": ["A=b"] }, "Parent": null });
-        let render = |text: &str| {
-            template::Template::parse(text)
-                .unwrap()
-                .render(|path, json| field(&value, path, json))
-        };
-        assert_eq!(render("{{.Config.User}}").unwrap(), "app");
-        assert_eq!(render("{{json .Config.Env}}").unwrap(), r#"["A=b"]"#);
-        assert_eq!(render("{{.Parent}}").unwrap(), "<no value>");
-        assert_eq!(exit::code(&render("{{.Confik}}").unwrap_err()), 2);
-    }
 }

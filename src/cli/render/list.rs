@@ -2,15 +2,15 @@
 //! templates, order and `-q` from it.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::table::{self, Heading};
-use super::template::{Piece, Template};
-use super::{Format, Look, SCHEMA};
+use super::template::{self, Template};
+use super::{Format, Look, SCHEMA, json, text};
 use crate::cli::args::ListArgs;
 use crate::cli::args::values::SortKey;
 use crate::cli::{Result, exit};
@@ -169,15 +169,12 @@ fn show_json<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {
     let mut document = serde_json::Map::new();
     document.insert("schema".to_owned(), SCHEMA.into());
     document.insert(R::PLURAL.to_owned(), serde_json::to_value(records)?);
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    writeln!(out)?;
-    Ok(())
+    json::document(out, &document)
 }
 
 fn show_json_lines<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {
     for record in records {
-        serde_json::to_writer(&mut *out, &with_schema(record)?)?;
-        writeln!(out)?;
+        json::write_line(out, &with_schema(record)?)?;
     }
     Ok(())
 }
@@ -198,25 +195,25 @@ fn show_template<R: Record>(
     look: &Look,
 ) -> Result {
     let columns = R::columns();
+    let line = |record| -> Result<String> {
+        let value = value(&columns, record, template, look)?;
+        let line = template.render(value).map_err(exit::usage_error)?;
+        Ok(text::clean_lines(&line))
+    };
     if !template.table {
         for record in records {
-            let line = template.render(|path, json| value(&columns, record, path, json, look))?;
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", line(record)?)?;
         }
         return Ok(());
     }
-    let title = |path: &[String], _| match find(&columns, path)? {
-        Some(column) => Ok::<_, anyhow::Error>(column.title.to_owned()),
-        None => Ok(String::new()),
-    };
-    let headings: Vec<Heading> = cells(template.render(title)?)
+    let title = |field: &str| Some(columns.iter().find(|column| column.field == field)?.title);
+    let headings: Vec<Heading> = cells(template.render_titles(title))
         .into_iter()
         .map(Heading::new)
         .collect();
     let mut rows = Vec::with_capacity(records.len());
     for record in records {
-        let line = template.render(|path, json| value(&columns, record, path, json, look))?;
-        rows.push(cells(line));
+        rows.push(cells(line(record)?));
     }
     table::write(out, &headings, rows, None)
 }
@@ -225,39 +222,37 @@ fn cells(line: String) -> Vec<String> {
     line.split('\t').map(str::to_owned).collect()
 }
 
-/// The column of a field; `None` is the whole record.
-fn find<'a, R>(columns: &'a [Column<R>], path: &[String]) -> Result<Option<&'a Column<R>>> {
-    let [name] = path else {
-        if path.is_empty() {
-            return Ok(None);
-        }
-        return Err(exit::usage_error(format!(
-            "there is no field .{}",
-            path.join(".")
-        )));
-    };
-    let column = columns.iter().find(|column| column.field == name);
-    column.map(Some).ok_or_else(|| {
-        let fields: Vec<String> = columns.iter().map(|c| format!(".{}", c.field)).collect();
-        exit::usage_error(format!(
-            "there is no field .{name}; there are {}",
-            fields.join(", ")
-        ))
-    })
-}
-
+/// A record as a template sees it: docker's fields, of which the columns are, and the members of
+/// its JSON; each only where the template mentions it.
 fn value<R: Record>(
     columns: &[Column<R>],
     record: &R,
-    path: &[String],
-    json: bool,
+    template: &Template,
     look: &Look,
-) -> Result<String> {
-    match find(columns, path)? {
-        None => Ok(serde_json::to_string(&with_schema(record)?)?),
-        Some(column) if json => Ok(serde_json::to_string(&(column.text)(record, look))?),
-        Some(column) => Ok((column.text)(record, look)),
+) -> Result<template::Value> {
+    let mut members = HashMap::new();
+    let ours = template.mentions.iter().any(|path| !is_column(&path[0]));
+    if (template.whole || ours)
+        && let Value::Object(ours) = with_schema(record)?
+    {
+        members.extend(
+            ours.into_iter()
+                .map(|(name, json)| (name, template::dictionary(json))),
+        );
     }
+    for column in columns
+        .iter()
+        .filter(|column| template.mentions(column.field))
+    {
+        let text = (column.text)(record, look);
+        members.insert(column.field.to_owned(), template::Value::from(text));
+    }
+    Ok(template::Value::Object(members))
+}
+
+/// Whether a field's name is a column's: docker's begin with a capital, our JSON's with none.
+fn is_column(field: &str) -> bool {
+    field.starts_with(|c: char| c.is_uppercase())
 }
 
 /// Whether a list can be printed as it is asked for. Commands ask before they open anything: what
@@ -268,9 +263,14 @@ pub fn check<R: Record>(arguments: &ListArgs) -> Result {
         sort_column(&columns, key)?;
     }
     if let Format::Template(template) = &arguments.format {
-        for piece in &template.pieces {
-            if let Piece::Field { path, .. } = piece {
-                find(&columns, path)?;
+        for path in &template.mentions {
+            let field = &path[0];
+            if is_column(field) && !columns.iter().any(|column| column.field == field) {
+                let fields: Vec<String> = columns.iter().map(|c| format!(".{}", c.field)).collect();
+                return Err(exit::usage_error(format!(
+                    "template: there is no field .{field}; there are {}, and the members of --format json",
+                    fields.join(", ")
+                )));
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`docker`] | what docker's documents have where ours have nothing |
+//! | [`json`] | JSON that is fit for a terminal |
 //! | [`list`] | records with columns: one definition for table, JSON, template, order, `-q` |
 //! | [`names`] | names of files, which are bytes |
 //! | [`output`] | a line that a process wrote, as text |
@@ -10,7 +12,7 @@
 //! | [`svg`] | that drawing, as a picture and as a page |
 //! | [`size`] | `4.26MB` |
 //! | [`table`] | columns side by side, as docker has them |
-//! | [`template`] | `{{.Field}}` |
+//! | [`template`] | `{{.Field}}`: Go's templates with docker's functions |
 //! | [`text`] | texts of strangers made fit for a terminal |
 //! | [`time`] | `3 weeks ago`, RFC 3339 |
 //! | [`tree`] | `├─` |
@@ -20,6 +22,8 @@ use std::str::FromStr;
 use crate::catalog::Millis;
 use crate::oci::Digest;
 
+pub mod docker;
+pub mod json;
 pub mod list;
 pub mod names;
 pub mod output;

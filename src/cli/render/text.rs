@@ -19,6 +19,22 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
+/// The same, but line ends and tabs stay.
+pub fn clean_lines(text: &str) -> String {
+    if !text.contains(|c| is_unsafe(c) && !matches!(c, '\n' | '\t')) {
+        return text.to_owned();
+    }
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => clean.push(character),
+            c if is_unsafe(c) => clean.extend(c.escape_default()),
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
 pub(super) fn is_unsafe(character: char) -> bool {
     character.is_control()
         // Marks that turn the direction of writing.
@@ -65,6 +81,7 @@ mod tests {
     fn nothing_that_moves_the_cursor_survives() {
         assert_eq!(clean("a\x1b[2Jb\tc\nd"), "a\\u{1b}[2Jb c d");
         assert_eq!(clean("\u{202e}gpj.exe"), "\\u{202e}gpj.exe");
+        assert_eq!(clean_lines("a\x1b\tb\r\n"), "a\\u{1b}\tb\\r\n");
     }
 
     #[test]

@@ -28,6 +28,14 @@ pub fn plain(seconds: i64) -> String {
     }
 }
 
+/// As docker's `.CreatedAt` of an image has it: `2024-05-01 12:00:00 +0000 UTC`.
+pub fn dockers(time: Millis) -> String {
+    match DateTime::from_timestamp_millis(time) {
+        Some(time) => time.format("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        None => "unknown".to_owned(),
+    }
+}
+
 /// A time as JSON has it, for `#[serde(serialize_with)]`.
 pub fn json<S: serde::Serializer>(time: &Millis, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*time))
@@ -100,5 +108,6 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.500Z");
         assert_eq!(rfc3339(Millis::MIN), "unknown");
+        assert_eq!(dockers(1_500), "1970-01-01 00:00:01 +0000 UTC");
     }
 }
