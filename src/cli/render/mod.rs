@@ -2,6 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | [`fold`] | long lines of steps drawn as one |
 //! | [`list`] | records with columns: one definition for table, JSON, template, order, `-q` |
 //! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
@@ -19,6 +20,7 @@ use std::str::FromStr;
 use crate::catalog::Millis;
 use crate::oci::Digest;
 
+pub mod fold;
 pub mod list;
 pub mod output;
 pub mod picture;
