@@ -67,6 +67,9 @@ _rstore() {
             rstore,ps)
                 cmd="rstore__subcmd__ps"
                 ;;
+            rstore,report)
+                cmd="rstore__subcmd__report"
+                ;;
             rstore,rmi)
                 cmd="rstore__subcmd__rmi"
                 ;;
@@ -142,6 +145,9 @@ _rstore() {
             rstore__subcmd__help,ps)
                 cmd="rstore__subcmd__help__subcmd__ps"
                 ;;
+            rstore__subcmd__help,report)
+                cmd="rstore__subcmd__help__subcmd__report"
+                ;;
             rstore__subcmd__help,rmi)
                 cmd="rstore__subcmd__help__subcmd__rmi"
                 ;;
@@ -173,7 +179,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df report ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -463,7 +469,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="build import load save export images history inspect graph layers why df report ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -701,6 +707,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__ps)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__report)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1140,6 +1160,32 @@ _rstore() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__report)
+            opts="-o -h --output --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -25,6 +25,7 @@ const VERBS: &[&str] = &[
     "pin",
     "prune",
     "ps",
+    "report",
     "rmi",
     "save",
     "shell",

@@ -7,10 +7,12 @@
 //! | [`help`] | the help of every verb, the manual pages, the completions |
 //! | [`look`] | lists, trees, reasons |
 //! | [`change`] | names, pins, removal, prune |
+//! | [`report`] | the page, as text |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
 mod change;
 mod help;
 mod look;
+mod report;
 mod sample;
 mod usage;

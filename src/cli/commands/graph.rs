@@ -143,6 +143,16 @@ pub fn write_forest(view: &View, nodes: Vec<NodeId>, look: &Look, out: &mut dyn 
     drawing.forest(&nodes, out)
 }
 
+/// A picture of the given images.
+pub fn picture_of(view: &View, nodes: &[NodeId], look: &Look) -> Picture {
+    let drawing = Drawing {
+        view,
+        look,
+        layers: false,
+    };
+    drawing.picture(nodes)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Up,

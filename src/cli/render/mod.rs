@@ -7,6 +7,7 @@
 //! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
 //! | [`rails`] | where things stand in a drawing of the graph |
+//! | [`report`] | the page of `rstore report` |
 //! | [`svg`] | that drawing, as a picture and as a page |
 //! | [`size`] | `4.26MB` |
 //! | [`table`] | columns side by side, as docker has them |
@@ -25,6 +26,7 @@ pub mod list;
 pub mod output;
 pub mod picture;
 pub mod rails;
+pub mod report;
 pub mod size;
 pub mod svg;
 pub mod table;

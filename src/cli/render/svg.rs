@@ -37,6 +37,13 @@ pub fn svg(picture: &Picture) -> String {
     out
 }
 
+/// The picture for a page that has the style already.
+pub fn unstyled(picture: &Picture) -> String {
+    let mut out = String::new();
+    Drawing::of(picture).write(&mut out, "");
+    out
+}
+
 /// A page with the picture, on which rows are searched, and what is related is lit up.
 pub fn html(picture: &Picture, title: &str) -> String {
     let drawing = Drawing::of(picture);
