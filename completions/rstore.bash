@@ -19,17 +19,11 @@ _rstore() {
             rstore,build)
                 cmd="rstore__subcmd__build"
                 ;;
-            rstore,cat)
-                cmd="rstore__subcmd__cat"
-                ;;
             rstore,completions)
                 cmd="rstore__subcmd__completions"
                 ;;
             rstore,df)
                 cmd="rstore__subcmd__df"
-                ;;
-            rstore,diff)
-                cmd="rstore__subcmd__diff"
                 ;;
             rstore,export)
                 cmd="rstore__subcmd__export"
@@ -64,9 +58,6 @@ _rstore() {
             rstore,log)
                 cmd="rstore__subcmd__log"
                 ;;
-            rstore,ls)
-                cmd="rstore__subcmd__ls"
-                ;;
             rstore,pin)
                 cmd="rstore__subcmd__pin"
                 ;;
@@ -75,6 +66,9 @@ _rstore() {
                 ;;
             rstore,ps)
                 cmd="rstore__subcmd__ps"
+                ;;
+            rstore,report)
+                cmd="rstore__subcmd__report"
                 ;;
             rstore,rmi)
                 cmd="rstore__subcmd__rmi"
@@ -103,17 +97,11 @@ _rstore() {
             rstore__subcmd__help,build)
                 cmd="rstore__subcmd__help__subcmd__build"
                 ;;
-            rstore__subcmd__help,cat)
-                cmd="rstore__subcmd__help__subcmd__cat"
-                ;;
             rstore__subcmd__help,completions)
                 cmd="rstore__subcmd__help__subcmd__completions"
                 ;;
             rstore__subcmd__help,df)
                 cmd="rstore__subcmd__help__subcmd__df"
-                ;;
-            rstore__subcmd__help,diff)
-                cmd="rstore__subcmd__help__subcmd__diff"
                 ;;
             rstore__subcmd__help,export)
                 cmd="rstore__subcmd__help__subcmd__export"
@@ -148,9 +136,6 @@ _rstore() {
             rstore__subcmd__help,log)
                 cmd="rstore__subcmd__help__subcmd__log"
                 ;;
-            rstore__subcmd__help,ls)
-                cmd="rstore__subcmd__help__subcmd__ls"
-                ;;
             rstore__subcmd__help,pin)
                 cmd="rstore__subcmd__help__subcmd__pin"
                 ;;
@@ -159,6 +144,9 @@ _rstore() {
                 ;;
             rstore__subcmd__help,ps)
                 cmd="rstore__subcmd__help__subcmd__ps"
+                ;;
+            rstore__subcmd__help,report)
+                cmd="rstore__subcmd__help__subcmd__report"
                 ;;
             rstore__subcmd__help,rmi)
                 cmd="rstore__subcmd__help__subcmd__rmi"
@@ -191,7 +179,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load save export images history inspect ls cat diff graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df report ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -350,28 +338,6 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        rstore__subcmd__cat)
-            opts="-h --platform --root --no-progress --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         rstore__subcmd__completions)
             opts="-h --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -397,44 +363,6 @@ _rstore() {
                 return 0
             fi
             case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --sort)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --filter)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        rstore__subcmd__diff)
-            opts="-q -f -h --files --layers --wasted --times --exit-code --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -541,7 +469,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load save export images history inspect ls cat diff graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="build import load save export images history inspect graph layers why df report ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -555,20 +483,6 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__build)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        rstore__subcmd__help__subcmd__cat)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -597,20 +511,6 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__df)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        rstore__subcmd__help__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -778,20 +678,6 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        rstore__subcmd__help__subcmd__ls)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         rstore__subcmd__help__subcmd__pin)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -821,6 +707,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__ps)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__report)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -947,24 +847,12 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__history)
-            opts="-H -q -f -h --human --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-q -f -h --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --human)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                -H)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1065,7 +953,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__inspect)
-            opts="-f -h --format --type --platform --root --no-progress --help"
+            opts="-f -h --format --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1076,14 +964,6 @@ _rstore() {
                     return 0
                     ;;
                 -f)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --type)
-                    COMPREPLY=($(compgen -W "image layer blob" -- "${cur}"))
-                    return 0
-                    ;;
-                --platform)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1208,44 +1088,6 @@ _rstore() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        rstore__subcmd__ls)
-            opts="-l -R -q -f -h --long --recursive --layer --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --format)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --sort)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --filter)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -f)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         rstore__subcmd__pin)
             opts="-h --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1318,6 +1160,32 @@ _rstore() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__report)
+            opts="-o -h --output --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

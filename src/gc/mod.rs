@@ -292,3 +292,14 @@ pub fn collect_roots(
 pub fn usage(layout: &Layout, graph: &ImageGraph, grace: Millis, now: Millis) -> Result<Usage> {
     usage::measure(layout, graph, grace, now)
 }
+
+/// Where every byte is, without what a prune would free; `each` is told of every file and
+/// directory that is counted.
+pub fn usage_of_each(
+    layout: &Layout,
+    graph: &ImageGraph,
+    now: Millis,
+    each: &mut usage::Each,
+) -> Result<Usage> {
+    usage::sizes(layout, graph, now, each)
+}

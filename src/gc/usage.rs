@@ -89,12 +89,28 @@ impl Usage {
     }
 }
 
+/// Is told of each file and directory: its row, the parts of its path from the root, its allocated
+/// bytes. A file with several names is told once.
+pub type Each<'a> = dyn FnMut(UsageKind, &[&str], u64) + 'a;
+
 /// Measures.
 pub(super) fn measure(
     layout: &Layout,
     graph: &ImageGraph,
     grace: Millis,
     now: Millis,
+) -> Result<Usage> {
+    let mut usage = sizes(layout, graph, now, &mut |_, _, _| {})?;
+    reclaimable(layout, graph, grace, now, &mut usage)?;
+    Ok(usage)
+}
+
+/// Measures, and plans nothing: no row says what is reclaimable.
+pub(super) fn sizes(
+    layout: &Layout,
+    graph: &ImageGraph,
+    now: Millis,
+    each: &mut Each,
 ) -> Result<Usage> {
     let roots = super::collect_roots(layout, graph, 0, now)?;
     let classes = Classes::of(graph, &roots);
@@ -120,8 +136,7 @@ pub(super) fn measure(
             .collect(),
         seen: HashSet::new(),
     }
-    .all(layout.root(), &mut usage)?;
-    reclaimable(layout, graph, grace, now, &mut usage)?;
+    .all(layout.root(), &mut usage, each)?;
     Ok(usage)
 }
 
@@ -180,7 +195,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn all(&mut self, root: &Path, usage: &mut Usage) -> Result<()> {
+    fn all(&mut self, root: &Path, usage: &mut Usage, each: &mut Each) -> Result<()> {
         for entry in walkdir::WalkDir::new(root).follow_links(false) {
             // What is going while it is counted, or shut, `du` does not count either.
             let Ok(entry) = entry else { continue };
@@ -198,6 +213,7 @@ impl Walk<'_> {
             let bytes = fsutil::allocated(&metadata);
             usage.row(kind).size += bytes;
             usage.total += bytes;
+            each(kind, &parts, bytes);
             // Of what has no rows to be counted by, the entries themselves are counted.
             let entry = matches!(parts[..], ["rstore", _, _] | ["blobs", _, _] | [_]);
             if entry && kind == UsageKind::Temporary {
@@ -342,6 +358,10 @@ mod tests {
         std::fs::write(store.layout.root().join("thesis.txt"), [1; 9_000]).unwrap();
         let graph = store.graph();
         let usage = measure(&store.layout, &graph, 0, NOW).unwrap();
+        let mut told = 0;
+        let mut each = |_: UsageKind, _: &[&str], bytes| told += bytes;
+        sizes(&store.layout, &graph, NOW, &mut each).unwrap();
+        assert_eq!(usage.total, told);
         let disk = fsutil::allocated_tree(store.layout.root()).unwrap();
         assert_eq!(usage.total, disk);
         let rows: u64 = usage.rows.values().map(|row| row.size).sum();

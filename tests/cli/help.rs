@@ -28,6 +28,7 @@ const VERBS: &[&str] = &[
     "pin",
     "prune",
     "ps",
+    "report",
     "rmi",
     "save",
     "shell",

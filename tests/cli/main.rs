@@ -10,6 +10,7 @@
 //! | [`log`] | the journal: who did what |
 //! | [`look`] | lists, trees, reasons |
 //! | [`change`] | names, pins, removal, prune |
+//! | [`report`] | the page, as text |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
 mod change;
@@ -18,5 +19,6 @@ mod help;
 mod inspect;
 mod log;
 mod look;
+mod report;
 mod sample;
 mod usage;

@@ -71,6 +71,7 @@ pub enum Command {
     Layers(commands::layers::Args),
     Why(commands::why::Args),
     Df(commands::df::Args),
+    Report(commands::report::Args),
     Ps(commands::ps::Args),
     Log(commands::log::Args),
     Tag(commands::tag::Args),
@@ -93,6 +94,7 @@ impl Command {
             self,
             Command::Build(_)
                 | Command::Df(_)
+                | Command::Report(_)
                 | Command::Ps(_)
                 | Command::Rmi(_)
                 | Command::Prune(_)

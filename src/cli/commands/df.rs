@@ -60,7 +60,7 @@ impl Facts for Row {
 }
 
 /// The kinds in the order in which they are shown, as they are filtered, as they are shown.
-const KINDS: &[(UsageKind, &str, &str)] = &[
+pub(super) const KINDS: &[(UsageKind, &str, &str)] = &[
     (UsageKind::Images, "images", "Images"),
     (UsageKind::Intermediates, "intermediates", "Intermediates"),
     (UsageKind::Stages, "stages", "Stages"),
@@ -77,7 +77,7 @@ const KINDS: &[(UsageKind, &str, &str)] = &[
     (UsageKind::Unaccounted, "unaccounted", "Unaccounted"),
 ];
 
-fn word(kind: UsageKind) -> &'static str {
+pub(super) fn word(kind: UsageKind) -> &'static str {
     let found = KINDS.iter().find(|(known, ..)| *known == kind);
     found.map_or("", |(_, word, _)| word)
 }
@@ -167,7 +167,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
 
 /// What is left of a view whose catalog is closed: an open one has files of its own (its log, its
 /// shared memory) that are gone when whoever compares asks `du`.
-fn closed(view: View) -> Result<(ImageGraph, Classes, Layout)> {
+pub(super) fn closed(view: View) -> Result<(ImageGraph, Classes, Layout)> {
     let root = view.store.root().to_path_buf();
     drop(view.store);
     Ok((view.graph, view.classes, Layout::open(&root)?))

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::view::{self, View};
 use crate::cli::render::picture::{Edge, EdgeKind, Picture, Vertex};
 use crate::cli::render::tree::{self, Node};
-use crate::cli::render::{Look, size, svg, text};
+use crate::cli::render::{Look, fold, size, svg, text};
 use crate::cli::{Context, Result};
 use crate::graph::{Image, NodeId};
 use crate::oci::document::Role;
@@ -115,7 +115,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         }
         (Form::Svg, direction) => {
             let shown = drawing.relatives(&named, direction);
-            write!(out, "{}", svg::svg(&drawing.picture(&shown)))?;
+            write!(out, "{}", svg::svg(&drawing.drawn(&shown)))?;
         }
         (Form::Html, direction) => {
             let shown = drawing.relatives(&named, direction);
@@ -123,7 +123,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
                 [] => "rstore".to_owned(),
                 references => references.join(", "),
             };
-            write!(out, "{}", svg::html(&drawing.picture(&shown), &title))?;
+            write!(out, "{}", svg::html(&drawing.drawn(&shown), &title))?;
         }
         (Form::Json, direction) => {
             let shown = drawing.relatives(&named, direction);
@@ -141,6 +141,16 @@ pub fn write_forest(view: &View, nodes: Vec<NodeId>, look: &Look, out: &mut dyn 
         layers: false,
     };
     drawing.forest(&nodes, out)
+}
+
+/// A picture of the given images.
+pub fn picture_of(view: &View, nodes: &[NodeId], look: &Look) -> Picture {
+    let drawing = Drawing {
+        view,
+        look,
+        layers: false,
+    };
+    drawing.picture(nodes)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -468,6 +478,15 @@ impl Drawing<'_> {
         Picture { vertices, edges }
     }
 
+    /// The same for people: long lines of steps folded, unless all of them are asked for.
+    fn drawn(&self, shown: &[NodeId]) -> Picture {
+        let picture = self.picture(shown);
+        match self.layers || self.look.full {
+            true => picture,
+            false => fold::folded(picture, LONGEST_LINE),
+        }
+    }
+
     fn vertex(&self, node: NodeId) -> Vertex {
         let graph = &self.view.graph;
         let blob = graph.node(node);
@@ -487,6 +506,7 @@ impl Drawing<'_> {
                 .and_then(|image| image.step())
                 .or(layer.and_then(|layer| layer.created_by()))
                 .map(str::to_owned),
+            folded: Vec::new(),
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod prune;
 pub mod ps;
 pub mod referrers;
 pub mod removal;
+pub mod report;
 pub mod rmi;
 pub mod save;
 pub mod shell;
@@ -58,6 +59,7 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Layers(arguments) => layers::run(&arguments, context),
         Command::Why(arguments) => why::run(&arguments, context),
         Command::Df(arguments) => df::run(&arguments, context),
+        Command::Report(arguments) => report::run(&arguments, context),
         Command::Ps(arguments) => ps::run(&arguments, context),
         Command::Log(arguments) => log::run(&arguments, context),
         Command::Tag(arguments) => tag::run(&arguments, context),

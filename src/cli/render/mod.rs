@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`docker`] | what docker's documents have where ours have nothing |
 //! | [`json`] | JSON that is fit for a terminal |
+//! | [`fold`] | long lines of steps drawn as one |
 //! | [`list`] | records with columns: one definition for table, JSON, template, order, `-q` |
 //! | [`names`] | names of files, which are bytes |
 //! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
 //! | [`rails`] | where things stand in a drawing of the graph |
+//! | [`report`] | the page of `rstore report` |
 //! | [`svg`] | that drawing, as a picture and as a page |
 //! | [`size`] | `4.26MB` |
 //! | [`table`] | columns side by side, as docker has them |
@@ -24,11 +26,13 @@ use crate::oci::Digest;
 
 pub mod docker;
 pub mod json;
+pub mod fold;
 pub mod list;
 pub mod names;
 pub mod output;
 pub mod picture;
 pub mod rails;
+pub mod report;
 pub mod size;
 pub mod svg;
 pub mod table;

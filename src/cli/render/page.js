@@ -1,62 +1,50 @@
-"use strict";
 (() => {
-  const rows = [...document.querySelectorAll(".row")];
-  const rails = [...document.querySelectorAll(".rail")];
-  const arcs = [...document.querySelectorAll(".arc")];
   const find = document.getElementById("find");
   const found = document.getElementById("found");
-  const above = rows.map((row) => ("above" in row.dataset ? Number(row.dataset.above) : -1));
-  const below = rows.map(() => []);
-  above.forEach((over, row) => over >= 0 && below[over].push(row));
-  const text = rows.map((row) => (row.textContent + " " + row.dataset.digest).toLowerCase());
+  const main = document.querySelector("main");
+  const svg = main.querySelector("svg");
+  const search = lightUp(main, (count) => { found.textContent = count + " shown"; }, () => {});
+  const words = () => find.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const look = () => {
+    const first = search(words());
+    if (first) first.scrollIntoView({ block: "center" });
+  };
+  find.addEventListener("input", look);
 
-  const show = (lit) => {
-    rows.forEach((row, n) => row.classList.toggle("dim", lit !== null && !lit.has(n)));
-    rails.forEach((rail) => rail.classList.toggle("dim", lit !== null && !lit.has(Number(rail.dataset.row))));
-    arcs.forEach((arc) => arc.classList.toggle("dim", lit !== null &&
-      !(lit.has(Number(arc.dataset.from)) && lit.has(Number(arc.dataset.to)))));
-    found.textContent = (lit === null ? rows.length : lit.size) + " shown";
+  // The picture is as wide as it is, and scrolls; the buttons make it larger and smaller.
+  const [width, height] = ["width", "height"].map((name) => Number(svg.getAttribute(name)));
+  let scale = 1;
+  const zoom = (factor) => {
+    scale = Math.min(4, Math.max(0.25, scale * factor));
+    svg.setAttribute("width", width * scale);
+    svg.setAttribute("height", height * scale);
   };
-  const search = () => {
-    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-    if (words.length === 0) return show(null);
-    const lit = new Set();
-    text.forEach((line, n) => words.every((word) => line.includes(word)) && lit.add(n));
-    show(lit);
-    const first = lit.values().next();
-    if (!first.done) rows[first.value].scrollIntoView({ block: "center" });
-  };
-  const relatives = (row) => {
-    const lit = new Set();
-    for (let over = row; over >= 0; over = above[over]) lit.add(over);
-    const pending = [row];
-    while (pending.length > 0) {
-      const next = pending.pop();
-      lit.add(next);
-      pending.push(...below[next]);
-    }
-    arcs.forEach((arc) => {
-      const from = Number(arc.dataset.from), to = Number(arc.dataset.to);
-      if (from === row || to === row) lit.add(from).add(to);
-    });
-    return lit;
-  };
-  find.addEventListener("input", search);
-  rows.forEach((row, n) => row.addEventListener("click", () => {
-    const again = row.classList.contains("lit");
-    rows.forEach((other) => other.classList.remove("lit"));
-    if (again) return search();
-    row.classList.add("lit");
-    show(relatives(n));
-  }));
+  document.getElementById("larger").addEventListener("click", () => zoom(1.25));
+  document.getElementById("smaller").addEventListener("click", () => zoom(0.8));
+
+  // It is dragged with the mouse; a finger scrolls it as it does everything.
+  let drag = null;
+  main.addEventListener("pointerdown", (event) => {
+    // Text is there to be selected.
+    if (event.target.closest("text")) return;
+    if (event.pointerType === "mouse" && event.button === 0) drag = { x: event.clientX, y: event.clientY };
+  });
+  addEventListener("pointermove", (event) => {
+    if (drag === null) return;
+    main.scrollLeft -= event.clientX - drag.x;
+    scrollBy(0, drag.y - event.clientY);
+    drag = { x: event.clientX, y: event.clientY };
+  });
+  addEventListener("pointerup", () => { drag = null; });
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && document.activeElement !== find) {
       event.preventDefault();
       find.focus();
     } else if (event.key === "Escape") {
       find.value = "";
-      rows.forEach((other) => other.classList.remove("lit"));
-      show(null);
+      look();
+    } else if (document.activeElement !== find && (event.key === "+" || event.key === "-")) {
+      zoom(event.key === "+" ? 1.25 : 0.8);
     }
   });
 })();

@@ -36,6 +36,9 @@ pub struct Vertex {
     pub size: u64,
     /// The instruction that made it.
     pub step: Option<String>,
+    /// Where it stands for a line of steps ([`super::fold`]): the IDs of all of them.
+    #[serde(skip)]
+    pub folded: Vec<Digest>,
 }
 
 /// That one thing needs another.
@@ -232,6 +235,7 @@ mod tests {
             state: "dangling",
             size: 1000,
             step: Some(step.to_owned()),
+            folded: Vec::new(),
         };
         let picture = Picture {
             vertices: vec![vertex(b"a", "RUN echo \"\\\" ]; x"), vertex(b"b", "")],

@@ -243,6 +243,7 @@ mod tests {
             state: "tagged",
             size: 1,
             step: None,
+            folded: Vec::new(),
         });
         let edges = links.split_whitespace().map(|link| {
             let (place, kind) = [

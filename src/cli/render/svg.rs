@@ -26,13 +26,21 @@ const STEP: usize = 72;
 
 const STYLE: &str = include_str!("svg.css");
 const PAGE_STYLE: &str = include_str!("page.css");
+/// What lights up what is searched and what is related: of every page with such a picture.
+pub(super) const GRAPH_SCRIPT: &str = include_str!("graph.js");
 const SCRIPT: &str = include_str!("page.js");
 
 /// The picture alone.
 pub fn svg(picture: &Picture) -> String {
-    let drawing = Drawing::of(picture);
     let mut out = String::new();
-    drawing.write(&mut out);
+    Drawing::of(picture).write(&mut out, STYLE);
+    out
+}
+
+/// The picture for a page that has the style already.
+pub fn unstyled(picture: &Picture) -> String {
+    let mut out = String::new();
+    Drawing::of(picture).write(&mut out, "");
     out
 }
 
@@ -50,12 +58,14 @@ pub fn html(picture: &Picture, title: &str) -> String {
          <header><h1>{title}</h1>\n\
          <input id=\"find\" type=\"search\" placeholder=\"name, instruction or digest\" \
          aria-label=\"find\" autocomplete=\"off\">\n\
-         <output id=\"found\">{count} shown</output></header>\n<main>\n"
+         <output id=\"found\">{count} shown</output>\n\
+         <span><button id=\"smaller\" aria-label=\"smaller\">−</button> \
+         <button id=\"larger\" aria-label=\"larger\">+</button></span></header>\n<main>\n"
     );
-    drawing.write(&mut out);
+    drawing.write(&mut out, STYLE);
     let _ = write!(
         out,
-        "</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+        "</main>\n<script>\n{GRAPH_SCRIPT}{SCRIPT}</script>\n</body>\n</html>\n"
     );
     out
 }
@@ -86,7 +96,7 @@ impl Drawing<'_> {
         self.x(self.rails.rails) + RAIL / 2
     }
 
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut String, style: &str) {
         let widest = self
             .picture
             .vertices
@@ -96,11 +106,17 @@ impl Drawing<'_> {
             .unwrap_or(0);
         let width = self.text_x() + widest * CHARACTER + MARGIN;
         let height = 2 * MARGIN + self.rails.rows.len() * ROW;
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n\
-             <style>\n{STYLE}</style>\n<rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n"
+             viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\">"
+        );
+        if !style.is_empty() {
+            let _ = writeln!(out, "<style>\n{style}</style>");
+        }
+        let _ = writeln!(
+            out,
+            "<rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>"
         );
         for arc in &self.rails.arcs {
             self.write_arc(out, arc);
@@ -160,12 +176,17 @@ impl Drawing<'_> {
             .map(|above| format!(" data-above=\"{above}\""))
             .unwrap_or_default();
         let (x, y, text_x) = (self.x(row.rail), Drawing::y(number), self.text_x());
-        let whole = format!(
-            "{} {}",
-            vertex.id.unwrap_or(vertex.digest),
-            text::clean(vertex.step.as_deref().unwrap_or(""))
-        );
+        let step = text::clean(vertex.step.as_deref().unwrap_or(""));
+        let whole = match vertex.folded.as_slice() {
+            [] => format!("{} {step}", vertex.id.unwrap_or(vertex.digest)),
+            [first, ..] => format!("from {first} on; --no-trunc shows each"),
+        };
+        let more: Vec<String> = vertex.folded.iter().map(|id| id.hex()).collect();
         let mark = match vertex.kind {
+            _ if !more.is_empty() => format!(
+                "<path class=\"mark fold\" d=\"M{x} {}v.1m0 5v.1m0 5v.1\"/>",
+                y - 5
+            ),
             BlobKind::Layer => format!(
                 "<rect class=\"mark\" x=\"{}\" y=\"{}\" width=\"8\" height=\"8\"/>",
                 x - 4,
@@ -175,11 +196,15 @@ impl Drawing<'_> {
         };
         let _ = writeln!(
             out,
-            "<g class=\"row {state}\" id=\"row{number}\" data-row=\"{number}\"{above} data-digest=\"{}\">\
+            "<g class=\"row {state}\" id=\"row{number}\" data-row=\"{number}\"{above} data-digest=\"{}\"{}>\
              <title>{}</title>{mark}<text x=\"{text_x}\" y=\"{}\">\
              <tspan class=\"name\">{}</tspan> <tspan class=\"step\">{}</tspan> \
              <tspan class=\"facts\">{}</tspan></text></g>",
             vertex.digest,
+            match more.is_empty() {
+                true => String::new(),
+                false => format!(" data-more=\"{}\"", more.join(" ")),
+            },
             escaped(&whole),
             y + 4,
             escaped(&label.names),
@@ -205,6 +230,13 @@ impl Label {
 }
 
 fn label(vertex: &Vertex) -> Label {
+    if !vertex.folded.is_empty() {
+        return Label {
+            names: String::new(),
+            step: format!("{} more steps", vertex.folded.len()),
+            facts: format!("{} · {} more", vertex.state, size::short(vertex.size)),
+        };
+    }
     let id = vertex.id.unwrap_or(vertex.digest).short();
     let step = text::clean(vertex.step.as_deref().unwrap_or(""));
     Label {
@@ -246,6 +278,7 @@ mod tests {
             state: "tagged",
             size: 1000,
             step: Some(step.to_owned()),
+            folded: Vec::new(),
         };
         Picture {
             vertices: vec![
