@@ -30,7 +30,13 @@ use crate::layout::Layout;
 /// that kind frees: `rstore prune` for dangling images, layers, containers and temporary files;
 /// with --stages, --intermediates, --snapshots, --cache-mounts for those.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: type")]
+#[command(after_help = "\
+Filters: type
+
+Examples:
+  rstore df
+  rstore df -v
+  rstore df --bytes --format '{{.Type}} {{.Size}} {{.Reclaimable}}'")]
 pub struct Args {
     /// Also each image with its own and its shared bytes, and each cache mount
     #[arg(short, long)]

@@ -19,7 +19,13 @@ use crate::store::Image;
 /// Shows the steps that made an image, the last first, with the bytes that each added and the
 /// intermediate image that it gave, where that is still here.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: empty (steps without a layer)")]
+#[command(after_help = "\
+Filters: empty (steps without a layer)
+
+Examples:
+  rstore history app
+  rstore history -f empty=false --no-trunc app
+  rstore history --format '{{.ID}} {{.Size}} {{.CreatedBy}}' app")]
 pub struct Args {
     /// The image
     #[arg(value_name = "REF")]

@@ -15,7 +15,12 @@ use crate::oci::Digest;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
-75 while another prune is running.";
+75 while another prune is running.
+
+Examples:
+  rstore prune -n
+  rstore prune --stages --until 7d
+  rstore prune --all --force";
 
 const LONG_HELP: &str = "\
 Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
@@ -25,6 +30,11 @@ loading or importing that image again mends it, `rstore untag` gives it up, and 
 gives up what only that document needs. With --dry-run what would then go is shown.
 
 What fsck has moved to rstore/quarantine no prune removes.
+
+Examples:
+  rstore prune -n
+  rstore prune --stages --until 7d
+  rstore prune --all --force
 
 From cron, every night, beside whatever builds; a line for /etc/cron.d/rstore:
 
