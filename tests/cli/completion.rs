@@ -130,7 +130,7 @@ fn a_store_that_is_broken_or_not_there_is_silent_and_left_alone() {
     let ask = |root: &str| asked(&["fish", "--", "rstore", "--root", root, "rmi", "b"]);
     assert_eq!(ask(root), "base:latest\n");
     assert!(
-        !store.root().join("rstore/catalog.db").exists(),
+        !store.root().join("rstore").exists(),
         "nothing is made for a TAB"
     );
     std::fs::write(store.root().join("index.json"), "{").unwrap();
@@ -212,7 +212,9 @@ fn nobody_waits_for_ten_thousand_names() {
         "rmi",
         "host/team/app999",
     ];
-    asked(&words);
+    // Before the catalog knows them, and after.
+    assert_eq!(asked(&words).lines().count(), 11);
+    store.ok(&["images", "-q"]);
     let begun = Instant::now();
     assert_eq!(asked(&words).lines().count(), 11);
     // Twenty times what it takes: an unoptimised program on a busy machine.

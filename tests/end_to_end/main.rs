@@ -15,6 +15,7 @@ mod contexts;
 mod copy_flags;
 mod debian;
 mod interrupts;
+mod journal;
 mod kill9;
 mod lifecycle;
 mod mounts;

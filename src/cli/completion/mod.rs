@@ -5,7 +5,8 @@
 //! shell ─TAB─▶ rstore.bash, _rstore, rstore.fish ─▶ rstore __complete SHELL … ─▶ a candidate a line
 //! ```
 //! Whoever presses TAB waits: nothing is brought up to date for it, and nothing written. Names are
-//! those of `index.json`; IDs those that the catalog knows, where it is of this version. A store
+//! those of `index.json`, which the catalog may know; IDs those that the catalog knows, where it is
+//! of this version. A store
 //! that is broken or is not there has no names, and nobody is told so while he types.
 
 use std::ffi::{OsStr, OsString};
@@ -17,14 +18,17 @@ use clap::{Arg, Command, CommandFactory};
 use clap_complete::engine::{self, ArgValueCompleter, CompletionCandidate};
 
 use super::{Cli, context};
-use crate::catalog::Catalog;
-use crate::layout::Layout;
+use crate::catalog::{Catalog, sync};
+use crate::layout::{Index, Layout};
 use crate::oci::Digest;
 
 pub mod words;
 
 /// What asks for completions instead of naming a verb.
 pub const VERB: &str = "__complete";
+
+/// How many names are offered of a store that has more.
+const NAMES: usize = 10_000;
 
 /// How many IDs are offered: whoever wants one of more types another digit.
 const IDS: usize = 200;
@@ -237,7 +241,15 @@ fn names(root: &Path, current: &str) -> Option<Vec<String>> {
     if !Layout::exists(root) {
         return None;
     }
-    let index = Layout::open(root).ok()?.index().ok()?;
+    // What the catalog has of index.json it has sorted, if index.json is still the same.
+    if let Some(catalog) = catalog(root)
+        && let Ok(layout) = Layout::open(root)
+        && sync::index_is_current(&catalog, &layout).is_ok_and(|is| is)
+    {
+        return catalog.read(|tx| tx.names_by_prefix(current, NAMES)).ok();
+    }
+    // Opening a layout that no rstore has seen would make directories in it.
+    let index = Index::read(&root.join("index.json")).ok()?;
     let names = index.entries().iter().filter_map(|entry| entry.name());
     let mut names: Vec<String> = names
         .filter(|name| name.starts_with(current))
@@ -248,19 +260,24 @@ fn names(root: &Path, current: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
+/// The catalog, if opening it changes nothing.
+fn catalog(root: &Path) -> Option<Catalog> {
+    let path = root.join("rstore/catalog.db");
+    (path.exists() && Catalog::is_current(&path)).then(|| Catalog::open(&path).ok())?
+}
+
 /// IDs of images and containers that begin so. Before a digit is typed there are none: they would
 /// bury the names.
 fn ids(root: &Path, current: &str, offer: Offer) -> Option<Vec<String>> {
     let digits = current.strip_prefix("sha256:").unwrap_or(current);
-    let path = root.join("rstore/catalog.db");
-    if digits.is_empty() || !path.exists() || !Catalog::is_current(&path) {
+    if digits.is_empty() {
         return None;
     }
     let end = |fill: &str| {
         Digest::from_hex(&(digits.to_owned() + &fill.repeat(64_usize.checked_sub(digits.len())?)))
     };
     let (low, high) = (end("0")?, end("f")?);
-    let catalog = Catalog::open(&path).ok()?;
+    let catalog = catalog(root)?;
     let mut found = Vec::new();
     if offer.ids {
         let ids = catalog
