@@ -237,6 +237,8 @@ fn names_labels_and_instructions_of_strangers_steer_no_terminal_in_any_form() {
         &["why", &id],
         &["why", &id, "--format", "json"],
         &["df", "-v"],
+        &["df", "-v", "--format", "json"],
+        &["prune", "-n", "--all", "--format", "json"],
         &["log", "--no-trunc"],
         &["log", "--format", "json"],
         &["prune", "-n", "--all"],

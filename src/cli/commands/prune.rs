@@ -8,7 +8,7 @@ use super::removal;
 use super::view::View;
 use crate::catalog::Millis;
 use crate::cli::args::values;
-use crate::cli::render::{Format, Look, SCHEMA, size};
+use crate::cli::render::{self, Format, Look, SCHEMA, size};
 use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Plan, Policy, Report, Scope};
 use crate::oci::Digest;
@@ -253,10 +253,9 @@ fn run_json(arguments: &Args, view: &View, plan: Plan, context: &mut Context) ->
         document["report"] = serde_json::to_value(report)?;
     }
     if matches!(arguments.format, Format::JsonLines) {
-        writeln!(context.out, "{document}")?;
+        render::json::write_line(&mut context.out, &document)?;
     } else {
-        serde_json::to_writer_pretty(&mut context.out, &document)?;
-        writeln!(context.out)?;
+        render::json::document(&mut context.out, &document)?;
     }
     report.as_ref().map_or(Ok(()), removal::outcome)
 }
