@@ -100,6 +100,13 @@ impl<'a> Watch<'a> {
         self.steps().values().filter(|step| step.cached).count()
     }
 
+    /// How many steps were looked for in the cache, were not there, and were done.
+    pub fn done(&self) -> usize {
+        let sought = |step: &Watched| step.lookup.as_ref().is_some_and(|l| l.identity.is_some());
+        let done = |step: &&Watched| step.finished && !step.cached && sought(step);
+        self.steps().values().filter(done).count()
+    }
+
     /// What is to be remembered of the build; `None` if every step was cached.
     pub fn record(&self, subject: &str, forced: bool) -> Option<BuildRecord> {
         let watched = self.steps();

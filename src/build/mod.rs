@@ -269,7 +269,7 @@ fn note(
         "image": id,
         "steps": steps,
         "cached": cached,
-        "run": steps.saturating_sub(cached),
+        "run": watch.done(),
         "tags": options.tags,
     });
     let more = Particulars {

@@ -207,6 +207,26 @@ impl Reader<'_> {
             .optional()
     }
 
+    /// IDs of images, from `low` to `high`, at most `limit`: a look into an index, however many
+    /// images there are.
+    pub fn image_ids_between(
+        &self,
+        low: &Digest,
+        high: &Digest,
+        limit: usize,
+    ) -> SqlResult<Vec<Digest>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT DISTINCT blob.digest FROM blob JOIN image ON image.config = blob.id
+             WHERE blob.digest BETWEEN ?1 AND ?2 ORDER BY blob.digest LIMIT ?3",
+        )?;
+        statement
+            .query_map(
+                params![low.as_bytes(), high.as_bytes(), limit as i64],
+                |row| digest_column(row, 0),
+            )?
+            .collect()
+    }
+
     /// Digests of manifests (of images) or of configs whose hexadecimal form starts with `prefix`,
     /// as manifest digests, at most `limit`.
     pub fn images_by_prefix(&self, prefix: &str, limit: usize) -> SqlResult<Vec<Digest>> {

@@ -80,6 +80,17 @@ impl Salvage {
 }
 
 impl Reader<'_> {
+    /// Names that begin so, in order, at most `limit`.
+    pub fn names_by_prefix(&self, prefix: &str, limit: usize) -> SqlResult<Vec<String>> {
+        self.connection
+            .prepare_cached(
+                "SELECT DISTINCT name FROM index_entry
+                 WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?2",
+            )?
+            .query_map(params![prefix, limit as i64], |row| row.get(0))?
+            .collect()
+    }
+
     /// What `index.json` named when it was last taken in, in its order.
     pub fn mirror(&self) -> SqlResult<Vec<Named>> {
         let mut statement = self.connection.prepare_cached(

@@ -114,7 +114,7 @@ impl Terminal {
 }
 
 /// `/var/lib/rstore` for root, else below the user's data directory (XDG base directories).
-fn default_root() -> Result<PathBuf> {
+pub(super) fn default_root() -> Result<PathBuf> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/rstore"));
     }

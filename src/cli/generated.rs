@@ -4,10 +4,9 @@
 use std::io;
 
 use clap::CommandFactory;
-use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::Cli;
+use super::{Cli, completion};
 
 /// A file, by its path in the package.
 pub struct File {
@@ -20,16 +19,10 @@ pub struct File {
 /// Every file.
 pub fn files() -> io::Result<Vec<File>> {
     let mut files = manual_pages()?;
-    for (shell, name) in [
-        (Shell::Bash, "rstore.bash"),
-        (Shell::Zsh, "_rstore"),
-        (Shell::Fish, "rstore.fish"),
-    ] {
-        let mut content = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "rstore", &mut content);
+    for (_, name, script) in completion::SCRIPTS {
         files.push(File {
             path: format!("completions/{name}"),
-            content,
+            content: script.as_bytes().to_vec(),
         });
     }
     Ok(files)

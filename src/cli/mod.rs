@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`args`] | the words of the command line, as clap types |
 //! | [`commands`] | a verb a file |
+//! | [`completion`] | what a shell completes |
 //! | [`context`] | what every command holds: the root, the output, the terminal, the time |
 //! | [`exit`] | errors told to people, and the exit codes: in this one place |
 //! | [`filter`] | the filter engine of lists and prunes |
@@ -28,6 +29,7 @@ use clap::Parser;
 
 pub mod args;
 pub mod commands;
+pub mod completion;
 pub mod context;
 pub mod exit;
 pub mod filter;

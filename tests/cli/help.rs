@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use clap::CommandFactory;
+use rstore::cli::completion::words;
 use rstore::cli::generated;
 
 use crate::sample::rstore;
@@ -62,6 +64,73 @@ fn every_verb_is_known_to_this_test() {
         .filter(|verb| *verb != "help")
         .collect();
     assert_eq!(listed, VERBS.iter().copied().collect());
+}
+
+#[test]
+fn every_verb_has_examples_and_each_of_them_is_understood() {
+    let mut root = rstore::cli::Cli::command();
+    root.build();
+    let mut tried = 0;
+    for verb in root
+        .get_subcommands()
+        .filter(|verb| verb.get_name() != "help")
+    {
+        for help in [verb.get_after_help(), verb.get_after_long_help()] {
+            let Some(help) = help.map(ToString::to_string) else {
+                continue;
+            };
+            let (_, examples) = help
+                .split_once("Examples:\n")
+                .unwrap_or_else(|| panic!("{} has no example", verb.get_name()));
+            let lines = examples.lines().take_while(|line| !line.is_empty());
+            tried += lines.map(understood).sum::<usize>();
+        }
+        assert!(
+            verb.get_after_help().is_some(),
+            "{} has no example",
+            verb.get_name()
+        );
+    }
+    assert!(tried > 60, "{tried}");
+}
+
+/// Reads each command of ours in a line as the program does; how many there were.
+fn understood(line: &str) -> usize {
+    let substitution = regex::Regex::new(r"\$\(([^)]*)\)").unwrap();
+    let inner = substitution
+        .captures_iter(line)
+        .map(|found| found[1].to_owned());
+    let mut commands: Vec<String> = inner.collect();
+    let outer = substitution.replace_all(line, "0123456789ab").into_owned();
+    commands.extend(outer.split([';', '&', '|']).map(str::to_owned));
+    // Alternatives within quotes and values are no pipes.
+    if outer.contains('\'')
+        || !outer.contains(" | ") && !outer.contains(" ; ") && !outer.contains(" && ")
+    {
+        commands.truncate(commands.len() - outer.split([';', '&', '|']).count());
+        commands.push(outer);
+    }
+    let mut understood = 0;
+    for command in commands {
+        let command = command.split(" > ").next().unwrap_or_default();
+        let words = words::split(command.trim());
+        let begin = words.iter().position(|word| word == "rstore");
+        let Some(begin) = begin.filter(|begin| *begin == 0 || words[0] == "xargs") else {
+            continue;
+        };
+        let mut words = words[begin..].to_vec();
+        // Directories are looked for.
+        words
+            .iter_mut()
+            .for_each(|word| *word = word.replace("=../lib", "=."));
+        if begin > 0 {
+            words.push("0123456789ab".to_owned());
+        }
+        let parsed = rstore::cli::parse(words.iter().map(std::ffi::OsString::from));
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        understood += 1;
+    }
+    understood
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::sample::{Everything, Image, Recipe, Sample, du, program, rstore, steady};
+use crate::terminal::Terminal;
 
 fn short(image: &Image) -> String {
     image.id.short()
@@ -112,7 +113,10 @@ fn templates_are_dockers() {
     assert_eq!(table[1], format!("{}   1", short(&everything.app)));
     // By name, as docker has it; what stands in it is what --format jsonl has.
     let whole: Value = serde_json::from_str(&lines("{{json .}}")[0]).unwrap();
-    assert_eq!((&whole["schema"], &whole["repository"]), (&json!(1), &json!("app")));
+    assert_eq!(
+        (&whole["schema"], &whole["repository"]),
+        (&json!(1), &json!("app"))
+    );
     assert!(whole["Repository"].is_null() && whole["size"].is_u64());
 }
 
@@ -462,6 +466,108 @@ fn graph_is_drawn_for_pages_and_as_one() {
     assert_eq!(rows.count(), graph["nodes"].as_array().unwrap().len());
     let page = store.ok(&["graph", "--format", "html", "app"]);
     assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<title>app</title>"));
+}
+
+#[test]
+fn an_index_is_drawn_with_its_members_below_it() {
+    let everything = Everything::new();
+    let store = &everything.sample;
+    let other = store.image(&Recipe {
+        steps: &["RUN other"],
+        ..Recipe::default()
+    });
+    let index = store.index(&[("amd64", everything.app), ("arm64", other)]);
+    store.write_index_of(&[("multi:1", index)]);
+    insta::assert_snapshot!("graph_of_an_index", store.ok(&["graph"]));
+    let tree = store.ok(&["images", "--tree"]);
+    assert!(
+        tree.contains("index [tagged]") && tree.contains("multi:1"),
+        "{tree}"
+    );
+    let graph = store.json(&["graph", "--format", "json"]);
+    let edges = graph["edges"].as_array().unwrap();
+    let member = json!({ "from": index.digest, "to": other.digest, "kind": "member" });
+    assert!(edges.contains(&member), "{edges:?}");
+    let dot = store.ok(&["graph", "--format", "dot", "multi:1"]);
+    assert!(dot.contains("odiamond"), "{dot}");
+    let up = store.ok(&["graph", "--up", &other.digest.to_string()]);
+    assert!(up.contains("member of") && up.contains("multi:1"), "{up}");
+}
+
+#[test]
+fn the_flags_of_graph_show_what_they_name() {
+    let store = Sample::new();
+    let layers = [store.layer("one", 1000), store.layer("two", 50_000)];
+    let long = format!("RUN {}", "x".repeat(90));
+    let base = store.image(&Recipe {
+        layers: &layers[..1],
+        steps: &["RUN base"],
+        ..Recipe::default()
+    });
+    let app = store.image(&Recipe {
+        layers: &layers,
+        steps: &["RUN base", &long],
+        parent: Some(base),
+        ..Recipe::default()
+    });
+    store.write_index(&[("app:1", app)]);
+    assert!(!store.ok(&["graph"]).contains(&long));
+    for form in ["tree", "dot", "mermaid"] {
+        let cut = store.ok(&["graph", "--format", form]);
+        let whole = store.ok(&["graph", "--format", form, "--created-by"]);
+        assert!(
+            !cut.contains(&long) && whole.contains(&long),
+            "{form}: {whole}"
+        );
+    }
+    let sizes = store.ok(&["graph", "--sizes", "--bytes"]);
+    let of = |name: &str| {
+        let image = store.json(&["inspect", name]);
+        image[0]["Size"].as_u64().unwrap()
+    };
+    let (base_size, app_size) = (of(&base.digest.to_string()), of("app:1"));
+    assert!(
+        sizes.contains(&format!(" {app_size} (+{})", app_size - base_size)),
+        "{sizes}"
+    );
+    assert!(
+        sizes.contains(&format!(" {base_size} (+{base_size})")),
+        "{sizes}"
+    );
+    for refused in [
+        &["--sizes", "--format", "dot"][..],
+        &["--created-by", "--format", "svg"],
+    ] {
+        let arguments: Vec<&str> = ["graph"].iter().chain(refused).copied().collect();
+        assert_eq!(store.rstore(&arguments).code, 2, "{refused:?}");
+    }
+    assert!(!store.ok(&["graph", "--images"]).contains("layer "));
+}
+
+#[test]
+fn a_tree_has_colours_on_a_terminal_that_wants_them_and_nowhere_else() {
+    let store = Everything::new().sample;
+    store.ok(&["images"]);
+    let colours = |variables: &[(&str, &str)]| {
+        let mut command = program();
+        command.arg("--root").arg(store.root()).args(["graph"]);
+        command.envs(variables.iter().copied());
+        let mut terminal = Terminal::run(&command, 24, 120);
+        assert_eq!(terminal.code(), Some(0));
+        terminal.shows(&["app:latest", "[dangling]"]);
+        terminal.look(|screen| {
+            let (rows, columns) = screen.size();
+            let cells =
+                (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
+            let mut colours =
+                cells.filter_map(|(row, column)| Some(screen.cell(row, column)?.fgcolor()));
+            colours.any(|colour| colour != vt100::Color::Default)
+        })
+    };
+    assert!(colours(&[]));
+    assert!(!colours(&[("NO_COLOR", "1")]));
+    assert!(!colours(&[("TERM", "dumb")]));
+    assert!(!store.ok(&["graph"]).contains('\u{1b}'));
 }
 
 #[test]

@@ -5,20 +5,34 @@
 //! |---|---|
 //! | [`sample`] | layouts to look at; running the program |
 //! | [`files`] | the files of images: ls, cat, diff |
+//! | [`bad_input`] | names, texts, arguments and terminals that nobody hoped for |
+//! | [`habits`] | what docker's users have in their scripts; the JSON of each list |
 //! | [`help`] | the help of every verb, the manual pages, the completions |
 //! | [`inspect`] | inspect and history |
 //! | [`log`] | the journal: who did what |
 //! | [`look`] | lists, trees, reasons |
 //! | [`change`] | names, pins, removal, prune |
 //! | [`report`] | the page, as text |
+//! | [`completion`] | TAB, in the shells themselves |
+//! | [`why`] | who keeps what, and which prune takes it |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
+mod bad_input;
 mod change;
 mod files;
+mod completion;
+mod habits;
 mod help;
 mod inspect;
 mod log;
 mod look;
 mod report;
+#[path = "../support/need.rs"]
+#[allow(dead_code, reason = "shared with targets that need more")]
+mod need;
 mod sample;
+#[path = "../support/terminal.rs"]
+#[allow(dead_code, reason = "shared with targets that need more")]
+mod terminal;
 mod usage;
+mod why;

@@ -16,6 +16,7 @@ mod copy_flags;
 mod debian;
 mod files;
 mod interrupts;
+mod journal;
 mod kill9;
 mod lifecycle;
 mod mounts;

@@ -1,13 +1,15 @@
 //! `rstore completions`: a shell's completion script.
 
-use clap::CommandFactory;
+use std::io::Write;
+
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Context, Result};
+use crate::cli::{Context, Result, completion};
 
 /// Print a shell's completion script
 ///
-/// Prints a completion script, to be read by the shell at its start.
+/// Prints a completion script, to be read by the shell at its start. It asks the program: verbs,
+/// options, and names and IDs of the images in the store that the line names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,11 +33,9 @@ fn shell(text: &str) -> Result<Shell, String> {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
-    clap_complete::generate(
-        arguments.shell,
-        &mut Cli::command(),
-        "rstore",
-        &mut context.out,
-    );
+    let mut scripts = completion::SCRIPTS.into_iter();
+    if let Some((.., script)) = scripts.find(|(shell, ..)| *shell == arguments.shell) {
+        context.out.write_all(script.as_bytes())?;
+    }
     Ok(())
 }

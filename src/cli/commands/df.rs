@@ -15,7 +15,7 @@ use crate::catalog::cache_mount::CacheMountRow;
 use crate::cli::args::ListArgs;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
 use crate::cli::render::table::{self, Heading};
-use crate::cli::render::{Column, Format, Look, Record, SCHEMA, list, text, time};
+use crate::cli::render::{self, Column, Format, Look, Record, SCHEMA, list, text, time};
 use crate::cli::{Context, Result, exit};
 use crate::fsutil;
 use crate::gc::{self, Usage, UsageKind};
@@ -30,7 +30,13 @@ use crate::layout::Layout;
 /// that kind frees: `rstore prune` for dangling images, layers, containers and temporary files;
 /// with --stages, --intermediates, --snapshots, --cache-mounts for those.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: type")]
+#[command(after_help = "\
+Filters: type
+
+Examples:
+  rstore df
+  rstore df -v
+  rstore df --bytes --format '{{.Type}} {{.Size}} {{.Reclaimable}}'")]
 pub struct Args {
     /// Also each image with its own and its shared bytes, and each cache mount
     #[arg(short, long)]
@@ -150,8 +156,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
                 document["images"] = json_images(&graph, &classes);
                 document["cache_mounts"] = serde_json::to_value(cache_mounts(&graph, &layout)?)?;
             }
-            serde_json::to_writer_pretty(&mut context.out, &document)?;
-            writeln!(context.out)?;
+            render::json::document(&mut context.out, &document)?;
         }
         _ => {
             let titles: Vec<&str> = Row::columns().iter().map(|column| column.title).collect();

@@ -27,10 +27,20 @@ catalog, where it is torn, is made again from the blobs, index.json from what th
 remembers. What is missing cannot be made up: build, load or import that image again, or remove its
 name with `rstore rmi`.
 
-It runs beside builds and prunes, and neither waits for the other.";
+It runs beside builds and prunes, and neither waits for the other.
 
-const HELP: &str =
-    "Exit codes: 0 nothing is wrong, 4 something is, 5 only a part of it was repaired.";
+Examples:
+  rstore fsck
+  rstore fsck --quick app
+  rstore fsck --repair --format json";
+
+const HELP: &str = "\
+Exit codes: 0 nothing is wrong, 4 something is, 5 only a part of it was repaired.
+
+Examples:
+  rstore fsck
+  rstore fsck --quick app
+  rstore fsck --repair --format json";
 
 /// Check that the store is whole, and repair it
 ///

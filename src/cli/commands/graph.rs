@@ -1,7 +1,7 @@
 //! `rstore graph`: what descends from what, and what holds what.
 //!
 //! Without a direction it draws a forest: images below the image that their step started from,
-//! with a note of the images that the step copied from. With one it draws trees that begin at the
+//! with a note of the images that the step copied from, and the members of an index below it. With one it draws trees that begin at the
 //! images that were named: `--up` to whoever needs them, `--down` to what they need.
 
 use std::collections::HashSet;
@@ -10,10 +10,11 @@ use std::io::Write;
 use clap::ValueEnum;
 
 use super::view::{self, View};
+use crate::catalog::BlobKind;
 use crate::cli::render::picture::{Edge, EdgeKind, Picture, Vertex};
 use crate::cli::render::tree::{self, Node};
-use crate::cli::render::{Look, fold, size, svg, text};
-use crate::cli::{Context, Result};
+use crate::cli::render::{Look, fold, json, size, svg, text};
+use crate::cli::{Context, Result, exit};
 use crate::graph::{Image, NodeId};
 use crate::oci::document::Role;
 
@@ -27,6 +28,7 @@ Examples:
   rstore graph
   rstore graph --up alpine
   rstore graph --down --layers app
+  rstore graph --sizes --created-by app
   rstore graph --format dot app | dot -Tsvg > app.svg
   rstore graph --format html > graph.html")]
 pub struct Args {
@@ -48,6 +50,12 @@ pub struct Args {
     /// What it needs
     #[arg(long, requires = "references")]
     pub down: bool,
+    /// Print instructions in full: in trees, dot and mermaid
+    #[arg(long)]
+    pub created_by: bool,
+    /// Print also how many bytes each image adds to the one it was made from: in trees
+    #[arg(long)]
+    pub sizes: bool,
     /// Print digests and instructions in full, and long lines of steps unfolded
     #[arg(long)]
     pub no_trunc: bool,
@@ -75,6 +83,7 @@ pub enum Form {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
+    arguments.check()?;
     let view = View::open(context)?;
     let look = Look {
         full: arguments.no_trunc,
@@ -90,6 +99,9 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         view: &view,
         look: &look,
         layers: arguments.layers,
+        colour: context.terminal.stdout && context.terminal.color,
+        added: arguments.sizes,
+        whole_steps: arguments.created_by || arguments.no_trunc,
     };
     let direction = match (arguments.up, arguments.down) {
         (true, _) => Some(Direction::Up),
@@ -107,11 +119,15 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         (Form::Tree, None) => drawing.forest(&drawing.relatives(&named, None), out)?,
         (Form::Dot, direction) => {
             let shown = drawing.relatives(&named, direction);
-            write!(out, "{}", drawing.picture(&shown).dot())?;
+            write!(out, "{}", drawing.picture(&shown).dot(drawing.whole_steps))?;
         }
         (Form::Mermaid, direction) => {
             let shown = drawing.relatives(&named, direction);
-            write!(out, "{}", drawing.picture(&shown).mermaid())?;
+            write!(
+                out,
+                "{}",
+                drawing.picture(&shown).mermaid(drawing.whole_steps)
+            )?;
         }
         (Form::Svg, direction) => {
             let shown = drawing.relatives(&named, direction);
@@ -127,20 +143,51 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         }
         (Form::Json, direction) => {
             let shown = drawing.relatives(&named, direction);
-            writeln!(out, "{}", drawing.picture(&shown).json()?)?;
+            json::document(out, &drawing.picture(&shown).document()?)?;
         }
     }
     Ok(())
 }
 
-/// Draws a forest of the given images: what `images --tree` shows.
-pub fn write_forest(view: &View, nodes: Vec<NodeId>, look: &Look, out: &mut dyn Write) -> Result {
+impl Args {
+    /// Refuses what would be accepted and do nothing.
+    fn check(&self) -> Result {
+        let is_tree = self.format == Form::Tree;
+        if self.sizes && !is_tree {
+            return Err(exit::usage_error(
+                "--sizes is for trees; the other forms have the sizes of all they show",
+            ));
+        }
+        if self.created_by && matches!(self.format, Form::Svg | Form::Html) {
+            return Err(exit::usage_error(
+                "--created-by is for tree, dot and mermaid; json has instructions in full",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Draws a forest of the given images, with the indexes that hold them: what `images --tree` shows.
+pub fn write_forest(
+    view: &View,
+    mut nodes: Vec<NodeId>,
+    look: &Look,
+    context: &mut Context,
+) -> Result {
     let drawing = Drawing {
         view,
         look,
         layers: false,
+        colour: context.terminal.stdout && context.terminal.color,
+        added: false,
+        whole_steps: look.full,
     };
-    drawing.forest(&nodes, out)
+    let set: HashSet<NodeId> = nodes.iter().copied().collect();
+    let indexes = drawing.indexes();
+    nodes.extend(
+        indexes.filter(|index| drawing.members(*index).any(|member| set.contains(&member))),
+    );
+    drawing.forest(&nodes, &mut context.out)
 }
 
 /// A picture of the given images.
@@ -149,6 +196,9 @@ pub fn picture_of(view: &View, nodes: &[NodeId], look: &Look) -> Picture {
         view,
         look,
         layers: false,
+        colour: false,
+        added: false,
+        whole_steps: look.full,
     };
     drawing.picture(nodes)
 }
@@ -174,6 +224,30 @@ struct Drawing<'a> {
     view: &'a View,
     look: &'a Look,
     layers: bool,
+    /// Whether the terminal shows colours, and they are wanted.
+    colour: bool,
+    /// Whether lines say what an image adds to the one it was made from.
+    added: bool,
+    /// Whether instructions are shown in full.
+    whole_steps: bool,
+}
+
+/// Colours, as SGR parameters (ECMA-48).
+#[derive(Clone, Copy)]
+struct Colour(&'static str);
+
+const NAME: Colour = Colour("1;32");
+const FAINT: Colour = Colour("2");
+
+/// The colour of a state: what stays is plain, what a prune takes stands out.
+fn colour_of(state: &str) -> Colour {
+    match state {
+        "tagged" | "member" | "pinned" => Colour("32"),
+        "dangling" | "unreferenced" => Colour("33"),
+        "stage" => Colour("36"),
+        "in use" => Colour("35"),
+        _ => FAINT,
+    }
 }
 
 impl Drawing<'_> {
@@ -186,6 +260,7 @@ impl Drawing<'_> {
         let graph = &self.view.graph;
         if named.is_empty() {
             let images = graph.images().map(|image| image.node());
+            let images = images.chain(self.indexes());
             let layers = graph.layers().map(|layer| layer.node());
             return images.chain(layers.filter(|_| self.layers)).collect();
         }
@@ -206,6 +281,22 @@ impl Drawing<'_> {
         let mut shown: Vec<NodeId> = shown.into_iter().collect();
         shown.sort_unstable();
         shown
+    }
+
+    /// Every index.
+    fn indexes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let nodes = self.view.graph.nodes();
+        let indexes =
+            nodes.filter(|node| node.kind == BlobKind::Index && node.present && !node.condemned);
+        indexes.map(|node| node.node)
+    }
+
+    /// The images that an index lists and that are here.
+    fn members(&self, index: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let links = self.view.graph.links(index);
+        links
+            .filter(|(node, role)| *role == Role::Child && self.view.graph.node(*node).present)
+            .map(|(node, _)| node)
     }
 
     /// Who needs a node, or what it needs, and as what.
@@ -299,17 +390,73 @@ impl Drawing<'_> {
         images.sort_unstable();
         images.dedup();
         let set: HashSet<NodeId> = images.iter().copied().collect();
+        let is_index = |node: &&NodeId| self.view.graph.node(**node).kind == BlobKind::Index;
+        let indexes: Vec<NodeId> = shown.iter().filter(is_index).copied().collect();
+        let members: HashSet<NodeId> = indexes
+            .iter()
+            .flat_map(|index| self.members(*index))
+            .collect();
         for root in images
             .iter()
-            .filter(|node| !self.has_parent_in(**node, &set))
+            .filter(|node| !self.has_parent_in(**node, &set) && !members.contains(*node))
         {
-            self.write_descendants(*root, &set, out)?;
+            self.write_descendants(*root, (String::new(), String::new()), &set, out)?;
         }
-        for node in shown.iter().filter(|node| self.image(**node).is_none()) {
+        self.write_indexes(&indexes, &set, out)?;
+        let others = shown
+            .iter()
+            .filter(|node| self.image(**node).is_none() && !is_index(node));
+        for node in others {
             if !self.layers
                 || self.view.classes.layer(&self.view.graph, *node).word() == "unreferenced"
             {
                 writeln!(out, "{}", self.line(*node))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Indexes, and below each what it lists: with all that descends from it, unless that hangs
+    /// below its parent or another index already.
+    fn write_indexes(
+        &self,
+        indexes: &[NodeId],
+        set: &HashSet<NodeId>,
+        out: &mut dyn Write,
+    ) -> Result {
+        let mut drawn = HashSet::new();
+        // An index within an index is drawn there.
+        let inner: HashSet<NodeId> = indexes
+            .iter()
+            .flat_map(|index| self.members(*index))
+            .collect();
+        let roots = indexes.iter().filter(|index| !inner.contains(*index)).rev();
+        let mut pending: Vec<(NodeId, String, String)> = roots
+            .map(|index| (*index, String::new(), String::new()))
+            .collect();
+        while let Some((node, prefix, below)) = pending.pop() {
+            let is_member = !prefix.is_empty();
+            if is_member && self.image(node).is_some() {
+                let hangs = self.has_parent_in(node, set) || !set.contains(&node);
+                if hangs || !drawn.insert(node) {
+                    writeln!(out, "{prefix}{} (above)", self.line(node))?;
+                } else {
+                    self.write_descendants(node, (prefix, below), set, out)?;
+                }
+                continue;
+            }
+            writeln!(out, "{prefix}{}", self.line(node))?;
+            if !drawn.insert(node) {
+                continue;
+            }
+            let members: Vec<NodeId> = self.members(node).collect();
+            for (place, member) in members.iter().enumerate().rev() {
+                let (branch, trunk) = tree::branch(place + 1 == members.len());
+                pending.push((
+                    *member,
+                    format!("{below}{branch}"),
+                    format!("{below}{trunk}"),
+                ));
             }
         }
         Ok(())
@@ -324,10 +471,11 @@ impl Drawing<'_> {
     fn write_descendants(
         &self,
         root: NodeId,
+        (prefix, below): (String, String),
         set: &HashSet<NodeId>,
         out: &mut dyn Write,
     ) -> Result {
-        let mut pending = vec![(root, String::new(), String::new())];
+        let mut pending = vec![(root, prefix, below)];
         while let Some((mut node, mut prefix, mut below)) = pending.pop() {
             if let Some(fold) = self.fold(node, set) {
                 writeln!(out, "{prefix}{}", self.line_with_stages(node))?;
@@ -350,12 +498,7 @@ impl Drawing<'_> {
                 }
             }
             for (place, child) in children.iter().enumerate().rev() {
-                let last = place + 1 == children.len();
-                let (branch, trunk) = if last {
-                    ("└─ ", "   ")
-                } else {
-                    ("├─ ", "│  ")
-                };
+                let (branch, trunk) = tree::branch(place + 1 == children.len());
                 pending.push((
                     *child,
                     format!("{below}{branch}"),
@@ -428,32 +571,67 @@ impl Drawing<'_> {
     /// One node in a line: ID, state, size, names, instruction.
     fn line(&self, node: NodeId) -> String {
         let graph = &self.view.graph;
-        let Some(image) = self.image(node) else {
-            let blob = graph.node(node);
-            let state = self.view.classes.layer(graph, node);
-            let step = graph.layer(node).and_then(|layer| layer.created_by());
-            let bytes = size::shown(blob.size, self.look.exact);
-            let digest = self.look.digest(&blob.digest);
-            return format!("{digest} [{state}] {bytes}{}", self.step(step));
+        let blob = graph.node(node);
+        let image = self.image(node);
+        let layer = graph.layer(node);
+        let (id, bytes) = match image {
+            Some(image) => (image.id(), image.size()),
+            None => (blob.digest, blob.size),
         };
-        let names: Vec<&str> = image.names().collect();
-        let names = if names.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", text::clean(&names.join(", ")))
+        let state = match (blob.kind, image) {
+            (BlobKind::Index, _) | (_, Some(_)) => self.view.classes.state(node).word(),
+            _ => self.view.classes.layer(graph, node).word(),
+        };
+        let kind = match blob.kind {
+            BlobKind::Index => " index",
+            _ => "",
+        };
+        let names: Vec<&str> = graph.names(node).collect();
+        let names = match names.is_empty() {
+            true => String::new(),
+            false => format!(" {}", self.paint(NAME, &text::clean(&names.join(", ")))),
+        };
+        let step = match image {
+            Some(image) => image.step(),
+            None => layer.and_then(|layer| layer.created_by()),
         };
         format!(
-            "{} [{}] {}{names}{}",
-            self.look.digest(&image.id()),
-            self.view.classes.state(node),
-            size::shown(image.size(), self.look.exact),
-            self.step(image.step())
+            "{}{kind} {} {}{}{names}{}",
+            self.look.digest(&id),
+            self.paint(colour_of(state), &format!("[{state}]")),
+            size::shown(bytes, self.look.exact),
+            self.added(image),
+            self.step(step)
         )
+    }
+
+    fn paint(&self, colour: Colour, text: &str) -> String {
+        match self.colour {
+            true => format!("\x1b[{}m{text}\x1b[0m", colour.0),
+            false => text.to_owned(),
+        }
+    }
+
+    /// What an image adds to the one it was made from; one that was made from nothing adds all.
+    fn added(&self, image: Option<Image>) -> String {
+        let Some(image) = image.filter(|_| self.added) else {
+            return String::new();
+        };
+        let before = image.parent_image().map_or(0, |parent| parent.size());
+        let added = size::shown(image.size().saturating_sub(before), self.look.exact);
+        format!(" (+{added})")
     }
 
     fn step(&self, step: Option<&str>) -> String {
         match step {
-            Some(step) => format!("  {}", self.look.text(view::step_text(step), 50)),
+            Some(step) => {
+                let step = text::clean(view::step_text(step));
+                let step = match self.whole_steps {
+                    true => step,
+                    false => text::shorten(&step, 50),
+                };
+                format!("  {}", self.paint(FAINT, &step))
+            }
             None => String::new(),
         }
     }

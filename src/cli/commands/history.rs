@@ -21,11 +21,12 @@ use crate::store::{Image, Store};
 /// image that it gave, where that is still here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Filters: empty (steps without a layer)
+
 Examples:
   rstore history app
-  rstore history --no-trunc --format '{{.Size}} {{.CreatedBy}}' app
-
-Filters: empty (steps without a layer)")]
+  rstore history -f empty=false --no-trunc app
+  rstore history --format '{{.ID}} {{.Size}} {{.CreatedBy}}' app")]
 pub struct Args {
     /// The image
     #[arg(value_name = "REF")]

@@ -277,7 +277,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         }
         if arguments.tree {
             let nodes = rows.iter().filter_map(|row| row.node).collect();
-            super::graph::write_forest(&view, nodes, &look, &mut context.out)?;
+            super::graph::write_forest(&view, nodes, &look, context)?;
             return tell_hidden(arguments, hidden, context);
         }
         (rows, hidden)

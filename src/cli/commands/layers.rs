@@ -20,7 +20,12 @@ use crate::oci::Digest;
 /// unreferenced. The next prune takes both.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Filters: dangling, unreferenced, state, until (first seen), used (last used)")]
+Filters: dangling, unreferenced, state, until (first seen), used (last used)
+
+Examples:
+  rstore layers app
+  rstore layers --dangling
+  rstore layers --sort size:desc --format '{{.Digest}} {{.Size}} {{.Images}}'")]
 pub struct Args {
     /// Only the layers of this image
     #[arg(value_name = "REF")]

@@ -10,6 +10,10 @@ use crate::store::{Error, Store};
 ///
 /// A pinned image, and all that it needs, stays as a tagged one does, until it is unpinned.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rstore pin 77b1c2d3e4f5
+  rstore unpin 77b1c2d3e4f5")]
 pub struct Args {
     /// Names, IDs or digests
     #[arg(value_name = "REF|DIGEST", required = true)]

@@ -8,14 +8,19 @@ use super::removal;
 use super::view::View;
 use crate::catalog::Millis;
 use crate::cli::args::values;
-use crate::cli::render::{Format, Look, SCHEMA, size};
+use crate::cli::render::{self, Format, Look, SCHEMA, size};
 use crate::cli::{Context, Result, exit};
 use crate::gc::{self, Plan, Policy, Report, Scope};
 use crate::oci::Digest;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
-75 while another prune is running.";
+75 while another prune is running.
+
+Examples:
+  rstore prune -n
+  rstore prune --stages --until 7d
+  rstore prune --all --force";
 
 const LONG_HELP: &str = "\
 Exit codes: 0 also when there was nothing to do; 5 where something could not be removed;
@@ -25,6 +30,11 @@ loading or importing that image again mends it, `rstore untag` gives it up, and 
 gives up what only that document needs. With --dry-run what would then go is shown.
 
 What fsck has moved to rstore/quarantine no prune removes.
+
+Examples:
+  rstore prune -n
+  rstore prune --stages --until 7d
+  rstore prune --all --force
 
 From cron, every night, beside whatever builds; a line for /etc/cron.d/rstore:
 
@@ -243,10 +253,9 @@ fn run_json(arguments: &Args, view: &View, plan: Plan, context: &mut Context) ->
         document["report"] = serde_json::to_value(report)?;
     }
     if matches!(arguments.format, Format::JsonLines) {
-        writeln!(context.out, "{document}")?;
+        render::json::write_line(&mut context.out, &document)?;
     } else {
-        serde_json::to_writer_pretty(&mut context.out, &document)?;
-        writeln!(context.out)?;
+        render::json::document(&mut context.out, &document)?;
     }
     report.as_ref().map_or(Ok(()), removal::outcome)
 }

@@ -18,7 +18,12 @@ use crate::oci::Digest;
 /// (build --rm=false), and those of builds that were killed. The next prune removes both;
 /// `rstore shell ID` opens the container of a failed step.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters: status (running, failed, open, dead), until")]
+#[command(after_help = "\
+Filters: status (running, failed, open, dead), until
+
+Examples:
+  rstore ps
+  rstore ps -q -f status=failed")]
 pub struct Args {
     #[command(flatten)]
     pub list: ListArgs,

@@ -17,6 +17,11 @@ use crate::gc::{self, ItemKind, Plan, Report};
 /// A name takes that name away; the image goes with its last one. An ID takes all of an image's
 /// names away; where there are several, only with --force.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rstore rmi app
+  rstore rmi --force 77b1c2d3e4f5
+  rstore images -q -f dangling=true | xargs -r rstore rmi")]
 pub struct Args {
     /// Names, IDs or digests
     #[arg(value_name = "REF", required = true)]

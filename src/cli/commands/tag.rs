@@ -7,6 +7,10 @@ use crate::cli::{Context, Result};
 ///
 /// Gives an image another name; an image that had that name keeps its others.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rstore tag app registry.example/team/app:1.2
+  rstore tag 77b1c2d3e4f5 app:old")]
 pub struct Args {
     /// The image
     #[arg(value_name = "SRC")]

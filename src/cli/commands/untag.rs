@@ -9,6 +9,10 @@ use crate::store::{Error, Store};
 ///
 /// Takes names away. The images stay until a prune takes those that nothing else keeps.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rstore untag app:old
+  rstore untag app:1 app:2")]
 pub struct Args {
     /// The names
     #[arg(value_name = "NAME[:TAG]", required = true)]

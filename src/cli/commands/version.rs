@@ -12,6 +12,10 @@ use crate::cli::{Context, Result, exit};
 ///
 /// Shows the version of the program and of the formats that it writes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rstore version
+  rstore version --format json")]
 pub struct Args {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]

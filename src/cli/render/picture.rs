@@ -93,17 +93,17 @@ impl EdgeKind {
 
 impl Picture {
     /// One JSON document.
-    pub fn json(&self) -> serde_json::Result<String> {
+    pub fn document(&self) -> serde_json::Result<serde_json::Value> {
         let mut document = serde_json::Map::new();
         document.insert("schema".to_owned(), SCHEMA.into());
         if let serde_json::Value::Object(members) = serde_json::to_value(self)? {
             document.extend(members);
         }
-        serde_json::to_string_pretty(&document)
+        Ok(serde_json::Value::Object(document))
     }
 
-    /// Graphviz' language. Arrows lead from what was first to what was made of it.
-    pub fn dot(&self) -> String {
+    /// Graphviz' language; instructions in full, or cut. Arrows lead from what was first to what was made of it.
+    pub fn dot(&self, whole_steps: bool) -> String {
         let mut dot = String::from(
             "digraph rstore {\n  rankdir=TB;\n  node [shape=box, fontname=\"sans-serif\", fontsize=10];\n",
         );
@@ -112,7 +112,7 @@ impl Picture {
                 dot,
                 "  \"{}\" [label=\"{}\"{}];",
                 vertex.digest.short(),
-                label(vertex),
+                label(vertex, whole_steps),
                 style(vertex)
             );
         }
@@ -134,15 +134,15 @@ impl Picture {
         dot
     }
 
-    /// Mermaid's flowchart language, as Markdown pages draw it.
-    pub fn mermaid(&self) -> String {
+    /// Mermaid's flowchart language, instructions in full or cut, as Markdown pages draw it.
+    pub fn mermaid(&self, whole_steps: bool) -> String {
         let mut text = String::from("flowchart TB\n");
         for (place, vertex) in self.vertices.iter().enumerate() {
             let (open, close) = match vertex.kind {
                 BlobKind::Layer => ("([", "])"),
                 _ => ("[", "]"),
             };
-            let label = entities(&lines(vertex).join("<br/>"));
+            let label = entities(&lines(vertex, whole_steps).join("<br/>"));
             let _ = writeln!(text, "  n{place}{open}\"{label}\"{close}");
             let _ = writeln!(text, "  class n{place} {}", vertex.state.replace(' ', "_"));
         }
@@ -191,20 +191,27 @@ fn entities(text: &str) -> String {
 }
 
 /// What stands in a box.
-fn lines(vertex: &Vertex) -> Vec<String> {
+fn lines(vertex: &Vertex, whole_steps: bool) -> Vec<String> {
     let id = vertex.id.unwrap_or(vertex.digest).short();
     let step = vertex.step.as_deref().unwrap_or("");
+    let step = text::clean(step);
     let mut lines = vec![
         text::clean(&vertex.names.join(", ")),
-        text::shorten(&text::clean(step), 40),
+        match whole_steps {
+            true => step,
+            false => text::shorten(&step, 40),
+        },
         format!("{id} {} {}", vertex.state, size::short(vertex.size)),
     ];
     lines.retain(|line| !line.is_empty());
     lines
 }
 
-fn label(vertex: &Vertex) -> String {
-    let lines: Vec<String> = lines(vertex).iter().map(|line| quoted(line)).collect();
+fn label(vertex: &Vertex, whole_steps: bool) -> String {
+    let lines: Vec<String> = lines(vertex, whole_steps)
+        .iter()
+        .map(|line| quoted(line))
+        .collect();
     lines.join("\\n")
 }
 
@@ -245,7 +252,7 @@ mod tests {
                 kind: EdgeKind::Stage,
             }],
         };
-        let dot = picture.dot();
+        let dot = picture.dot(false);
         assert!(dot.contains(r#"RUN echo \"\\\" ]; x\n"#), "{dot}");
         let arrow = format!(
             "\"{}\" -> \"{}\" [style=dashed",

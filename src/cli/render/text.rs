@@ -35,7 +35,8 @@ pub fn clean_lines(text: &str) -> String {
     clean
 }
 
-pub(super) fn is_unsafe(character: char) -> bool {
+/// Whether a character steers a terminal: it moves a cursor, or turns the direction of writing.
+pub(crate) fn is_unsafe(character: char) -> bool {
     character.is_control()
         // Marks that turn the direction of writing.
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -26,6 +26,14 @@ impl Node {
     }
 }
 
+/// What draws a branch, and what goes on below it.
+pub fn branch(is_last: bool) -> (&'static str, &'static str) {
+    match is_last {
+        true => ("└─ ", "   "),
+        false => ("├─ ", "│  "),
+    }
+}
+
 /// The lines of trees, one tree after the other, each with what draws its branches.
 ///
 /// A loop over a list of what is still to be drawn: a chain of ten thousand steps costs no stack.
@@ -39,12 +47,7 @@ pub fn lines(roots: &[Node]) -> Vec<String> {
     while let Some((node, prefix, below)) = pending.pop() {
         lines.push(format!("{prefix}{}", node.line));
         for (place, child) in node.children.iter().enumerate().rev() {
-            let last = place + 1 == node.children.len();
-            let (branch, trunk) = if last {
-                ("└─ ", "   ")
-            } else {
-                ("├─ ", "│  ")
-            };
+            let (branch, trunk) = branch(place + 1 == node.children.len());
             pending.push((child, format!("{below}{branch}"), format!("{below}{trunk}")));
         }
     }
