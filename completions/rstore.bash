@@ -425,17 +425,13 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__diff)
-            opts="-q -f -h --files --layers --wasted --times --exit-code --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-f -q -h --files --layers --wasted --times --exit-code --platform --no-trunc --bytes --sort --filter --quiet --format --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -448,6 +444,10 @@ _rstore() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1209,17 +1209,13 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__ls)
-            opts="-l -R -q -f -h --long --recursive --layer --platform --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-l -R -f -q -h --long --recursive --layer --platform --no-trunc --bytes --sort --filter --quiet --format --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --platform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1232,6 +1228,10 @@ _rstore() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -159,16 +159,16 @@ complete -c rstore -n "__fish_rstore_using_subcommand inspect" -l root -d 'The s
 complete -c rstore -n "__fish_rstore_using_subcommand inspect" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -l platform -d 'Which platform of an image that has several [default: this machine\'s]' -r
-complete -c rstore -n "__fish_rstore_using_subcommand ls" -l format -d 'table, json, jsonl, or a template such as \'{{.ID}} {{.Size}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -s f -l filter -d 'Show only what matches' -r
+complete -c rstore -n "__fish_rstore_using_subcommand ls" -l format -d 'table (its columns with --long), json, jsonl, or a template such as \'{{.Path}} {{.Size}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -s l -l long -d 'Show type and permissions, owner, size, time (UTC) and where links lead'
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -s R -l recursive -d 'List all that is below as well, by their whole paths'
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -l layer -d 'Show which layer brought each name, or said last what it is; with the columns of --long'
-complete -c rstore -n "__fish_rstore_using_subcommand ls" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -l no-trunc -d 'Print IDs, digests and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -l bytes -d 'Print sizes in bytes'
+complete -c rstore -n "__fish_rstore_using_subcommand ls" -s q -l quiet -d 'Print whole paths only'
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand cat" -l platform -d 'Which platform of an image that has several [default: this machine\'s]' -r
@@ -176,18 +176,18 @@ complete -c rstore -n "__fish_rstore_using_subcommand cat" -l root -d 'The store
 complete -c rstore -n "__fish_rstore_using_subcommand cat" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand cat" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l platform -d 'Which platform of images that have several [default: this machine\'s]' -r
-complete -c rstore -n "__fish_rstore_using_subcommand diff" -l format -d 'table, json, jsonl, or a template such as \'{{.ID}} {{.Size}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -s f -l filter -d 'Show only what matches' -r
+complete -c rstore -n "__fish_rstore_using_subcommand diff" -l format -d 'table, json, jsonl, or a template such as \'{{.Change}} {{.Path}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l files -d 'Compare file by file: the default'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l layers -d 'Compare layer by layer'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l wasted -d 'Show what the layers of one image hold and the image does not show'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l times -d 'Another modification time is a change, too'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l exit-code -d 'Exit with 1 if there is a difference'
-complete -c rstore -n "__fish_rstore_using_subcommand diff" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l no-trunc -d 'Print IDs, digests and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l bytes -d 'Print sizes in bytes'
+complete -c rstore -n "__fish_rstore_using_subcommand diff" -s q -l quiet -d 'Print paths only, of layers digests'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l format -d 'How it is drawn' -r -f -a "tree\t'Lines of text'
