@@ -9,7 +9,7 @@ use super::*;
 use crate::fsutil::open_dir;
 use crate::layer::entry::Mtime;
 use crate::layer::error::Error;
-use crate::layer::testing::{Archives, archives, tree};
+use crate::layer::testing::{Archives, archive, archives, tree};
 use crate::layer::{Expected, Target, UnpackOptions, unpack};
 use crate::oci::Digest;
 
@@ -249,6 +249,39 @@ fn images_differ_by_what_is_added_deleted_and_changed() {
     assert_eq!(lines, expected);
     // The names of what both have once; contents once of each image.
     assert_eq!(reads, [vec![2], vec![0, 2]]);
+}
+
+#[test]
+fn each_attribute_is_an_aspect_of_its_own() {
+    let entry = || Entry::new("x", Kind::File { size: 1 }, 0o644);
+    let link = |mode| {
+        let target = b"x".to_vec();
+        (Entry::new("link", Kind::Symlink { target }, mode), vec![])
+    };
+    let image = |file: Entry, mode| {
+        let entries = [link(mode), (file, b"1".to_vec())];
+        Archives(vec![archive(&entries)], vec![0].into())
+    };
+    let changed = |change: fn(&mut Entry), mode| {
+        let mut other = entry();
+        change(&mut other);
+        let (one, other) = (image(entry(), 0o777), image(other, mode));
+        let ids = (diff_ids(&one), diff_ids(&other));
+        let side = |layers, diff_ids| Side { layers, diff_ids };
+        let options = CompareOptions::default();
+        let found = compare(&side(&one, &ids.0), &side(&other, &ids.1), &options).unwrap();
+        let aspects = found.differences.into_iter().flat_map(|d| d.aspects);
+        aspects.map(Aspect::word).collect::<Vec<_>>()
+    };
+    assert_eq!(changed(|x| x.mode = 0o4644, 0o777), ["mode"]);
+    assert_eq!(changed(|x| x.gid = 5, 0o777), ["owner"]);
+    let xattr = |x: &mut Entry| drop(x.xattrs.insert(b"user.a".to_vec(), b"b".to_vec()));
+    assert_eq!(changed(xattr, 0o777), ["xattr"]);
+    // Tools write links with modes of their own, which mean nothing.
+    assert_eq!(
+        changed(|x| x.mtime = Mtime::from_seconds(9), 0o644),
+        Vec::<&str>::new()
+    );
 }
 
 #[test]
