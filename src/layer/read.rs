@@ -286,15 +286,19 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Passes over what is left of the content, and its padding.
+    ///
+    /// An archive that ends in the padding ends there, as it does for Go: umoci leaves the padding
+    /// of a layer's last file out.
     fn skip_content(&mut self) -> Result<()> {
         let mut scratch = [0; 16 << 10];
-        let mut left = self.left + self.padding;
+        let (mut left, padding) = (self.left, self.padding as usize);
         (self.left, self.padding) = (0, 0);
         while left > 0 {
             let want = left.min(scratch.len() as u64) as usize;
             self.fill(&mut scratch[..want])?;
             left -= want as u64;
         }
+        self.ended |= self.fill_some(&mut scratch[..padding])? < padding;
         Ok(())
     }
 

@@ -74,7 +74,9 @@ fn store(images: &[(&str, &[&str])]) -> Sample {
     compressed_store(images, [plain, gzip, zstd])
 }
 
-fn compressed_store(images: &[(&str, &[&str])], compress: [fn(&[u8]) -> Vec<u8>; 3]) -> Sample {
+type Compress = fn(&[u8]) -> Vec<u8>;
+
+fn compressed_store(images: &[(&str, &[&str])], compress: [Compress; 3]) -> Sample {
     let sample = Sample::new();
     let made: Vec<(&str, Image)> = images
         .iter()

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::peers::umoci_unpack;
+use crate::support::peers::{skopeo, umoci_unpack};
 use crate::support::rstore::{hex, text};
 use crate::support::tree::{self, Node, Tree};
 use crate::support::{Context, Need, Rstore, scratch, skip_without};
@@ -124,6 +125,39 @@ fn ls_and_cat_show_what_umoci_unpacks() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn layouts_that_skopeo_and_umoci_wrote_are_read_as_they_are() {
+    if skip_without(&[Need::Root, Need::Program("umoci"), Need::Program("skopeo")]) {
+        return;
+    }
+    let store = built();
+    let work = scratch();
+    let layout = work.path().join("layout");
+    let (source, image) = (store.root().display(), format!("{}:app", layout.display()));
+    skopeo(&[
+        "copy",
+        "-q",
+        &format!("oci:{source}:app:latest"),
+        &format!("oci:{image}"),
+    ]);
+    std::fs::write(work.path().join("fresh"), "inserted\n").unwrap();
+    let mut umoci = Command::new("umoci");
+    umoci
+        .args(["insert", "--image", &image])
+        .arg(work.path().join("fresh"));
+    assert!(umoci.arg("/work/fresh").status().unwrap().success());
+    let other = Rstore::at(&layout);
+    assert_eq!(other.ok(["cat", "app", "/work/fresh"]), "inserted\n");
+    let files = |store: &Rstore| store.ok(["ls", "-Rq", "app"]);
+    let without = files(&other).replace("/work/fresh\n", "");
+    assert_eq!(without, files(&store));
+    let wasted = other.json(&["diff", "--wasted", "app"]);
+    assert_eq!(
+        wasted["wasted"],
+        store.json(&["diff", "--wasted", "app"])["wasted"]
+    );
 }
 
 #[test]

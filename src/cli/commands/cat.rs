@@ -9,7 +9,7 @@ use crate::cli::output::NEVER;
 use crate::cli::{Context, Result};
 use crate::layer::Kind;
 use crate::layer::files::find::Absolute;
-use crate::layer::files::{locate, write_content};
+use crate::layer::files::locate;
 use crate::oci::Platform;
 use crate::store::Store;
 
@@ -50,17 +50,14 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
 fn write(arguments: &Args, path: &[u8], store: &Store, context: &mut Context) -> Result {
     let image = image(store, &arguments.reference, arguments.platform.as_ref())?;
     let layers = store.layers(&image, NEVER);
-    let (files, found) = locate(&layers, path).map_err(told)?;
-    let place = found.map_err(|error| {
+    let located = locate(&layers, path).map_err(told)?;
+    let place = located.place.clone().map_err(|error| {
         anyhow::Error::new(error).context(format!("image {:?}", arguments.reference))
     })?;
-    let what = match &files.entry(place.file).kind {
+    let what = match &located.files.entry(place.file).kind {
         Kind::File { .. } | Kind::Hardlink { .. } => {
-            let origin = files.origin(place.file);
-            return match origin {
-                Some(origin) => write_content(&layers, origin, &mut context.out).map_err(told),
-                None => Ok(()),
-            };
+            let written = located.write_content(&layers, &place, &mut context.out);
+            return written.map_err(told);
         }
         Kind::Directory => "is a directory; `rstore ls` lists it",
         Kind::Symlink { .. } => "is a symbolic link",

@@ -30,6 +30,8 @@ use crate::store::{Image, Store};
 /// upper layers replaced or removed them, and its efficiency as dive has it: the smallest copies of
 /// each path divided by all of them.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("quiet", |arg| arg.help("Print paths only, of layers digests")))]
+#[command(mut_arg("format", |arg| arg.help("table, json, jsonl, or a template such as '{{.Change}} {{.Path}}'")))]
 #[command(after_help = "\
 Examples:
   rstore diff app:1 app:2

@@ -26,6 +26,8 @@ use crate::store::Image;
 /// Names that are no text go to a pipe as their bytes and to a terminal as \xff; in JSON "path" is
 /// then a likeness, and "path_base64" has the bytes.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("quiet", |arg| arg.help("Print whole paths only")))]
+#[command(mut_arg("format", |arg| arg.help("table (its columns with --long), json, jsonl, or a template such as '{{.Path}} {{.Size}}'")))]
 #[command(after_help = "\
 Examples:
   rstore ls app /etc

@@ -54,12 +54,16 @@ pub fn absolute(path: &[u8]) -> Vec<u8> {
     [b"/", path].concat()
 }
 
-/// Writes a table of records, with a last column of names. `titles` are the columns before it.
+/// What gives a record's name.
+pub type NameOf<'n, R> = &'n dyn Fn(&R) -> Vec<u8>;
+
+/// Writes a table of records, with a last column of names under `title`. `titles` are the columns
+/// before it.
 pub fn write_table<R: Record>(
     out: &mut dyn Write,
     records: &[R],
     titles: &[&str],
-    name: (&str, &dyn Fn(&R) -> Vec<u8>),
+    (title, name): (&str, NameOf<'_, R>),
     look: &Look,
 ) -> Result {
     let columns = R::columns();
@@ -83,8 +87,8 @@ pub fn write_table<R: Record>(
             write!(out, "{}{:blanks$}", column[row], "")?;
         }
         match row {
-            0 => out.write_all(name.0.as_bytes())?,
-            row => out.write_all(&name.1(&records[row - 1]))?,
+            0 => out.write_all(title.as_bytes())?,
+            row => out.write_all(&name(&records[row - 1]))?,
         }
         writeln!(out)?;
     }

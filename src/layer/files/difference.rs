@@ -10,6 +10,7 @@
 //! changed, and nothing at all where there are no others. Contents are compared by digest, and only
 //! where both files are of one size and come from different entries.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::content::{Wanted, digests};
@@ -184,17 +185,40 @@ impl Draft {
             wanted: Wanted::new(),
             other_wanted: Wanted::new(),
         };
-        let mut ahead = vec![(Some(one.root()), Some(other.root()))];
-        while let Some((a, b)) = ahead.pop() {
-            let Some(path) = a.as_ref().or(b.as_ref()).map(|place| place.path.clone()) else {
+        let mut path: Vec<Vec<u8>> = Vec::new();
+        let mut ahead = vec![Step {
+            depth: 0,
+            name: Vec::new(),
+            one: Some(one.root().into()),
+            other: Some(other.root().into()),
+        }];
+        while let Some(step) = ahead.pop() {
+            if step.depth > 0 {
+                path.truncate(step.depth - 1);
+                path.push(step.name);
+            }
+            let here = path.join(&b'/');
+            let Some(inside) = place_of(&here, &options.within) else {
                 continue;
             };
-            let Some(inside) = place_of(&path, &options.within) else {
-                continue;
-            };
-            ahead.extend(pairs(children(one, &a), children(other, &b)));
+            ahead.extend(steps(
+                step.depth + 1,
+                children(one, step.one),
+                children(other, step.other),
+            ));
             if inside {
-                draft.judge(one, other, (path, a, b), same_entry, options.times);
+                let place = |found: Found| Place {
+                    path: here.clone(),
+                    file: found.0,
+                    layer: found.1,
+                };
+                let places = (step.one.map(place), step.other.map(place));
+                draft.judge(
+                    (one, places.0),
+                    (other, places.1),
+                    same_entry,
+                    options.times,
+                );
             }
         }
         draft
@@ -202,9 +226,8 @@ impl Draft {
 
     fn judge(
         &mut self,
-        one: &Files,
-        other: &Files,
-        (path, a, b): (Vec<u8>, Option<Place>, Option<Place>),
+        (one, a): (&Files, Option<Place>),
+        (other, b): (&Files, Option<Place>),
         same_entry: &dyn Fn(Origin, Origin) -> bool,
         times: bool,
     ) {
@@ -245,6 +268,9 @@ impl Draft {
                 return;
             }
         }
+        let Some(path) = a.as_ref().or(b.as_ref()).map(|place| place.path.clone()) else {
+            return;
+        };
         let difference = Difference {
             path,
             one: a,
@@ -318,30 +344,55 @@ fn place_of(path: &[u8], within: &[Vec<u8>]) -> Option<bool> {
         .then_some(false)
 }
 
-fn children(files: &Files, place: &Option<Place>) -> Vec<Place> {
-    match place {
-        Some(place) if files.is_directory(place.file) => files.children(place).collect(),
-        _ => Vec::new(),
+/// A file, and the layer that said so.
+type Found = (FileId, Option<usize>);
+
+impl From<Place> for Found {
+    fn from(place: Place) -> Found {
+        (place.file, place.layer)
     }
 }
 
-/// Two sorted lists side by side, the last name first.
-fn pairs(one: Vec<Place>, other: Vec<Place>) -> Vec<(Option<Place>, Option<Place>)> {
-    let mut pairs = Vec::with_capacity(one.len().max(other.len()));
-    let (mut one, mut other) = (one.into_iter().peekable(), other.into_iter().peekable());
+/// A name that is still to be compared. Not a path: in a wide and deep tree, all of them at once
+/// would be many times what the layers hold.
+struct Step {
+    /// How many components its path has.
+    depth: usize,
+    name: Vec<u8>,
+    one: Option<Found>,
+    other: Option<Found>,
+}
+
+type Names<'f> = Box<dyn Iterator<Item = (&'f Vec<u8>, Found)> + 'f>;
+
+fn children(files: &Files, directory: Option<Found>) -> Names<'_> {
+    match directory {
+        Some((file, _)) => Box::new(files.names_in(file)),
+        None => Box::new(std::iter::empty()),
+    }
+}
+
+/// The names of two directories side by side, the last first.
+fn steps(depth: usize, one: Names<'_>, other: Names<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let (mut one, mut other) = (one.peekable(), other.peekable());
     loop {
         let order = match (one.peek(), other.peek()) {
             (None, None) => break,
-            (Some(a), Some(b)) => a.name().cmp(b.name()),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
         };
-        pairs.push(match order {
-            std::cmp::Ordering::Less => (one.next(), None),
-            std::cmp::Ordering::Equal => (one.next(), other.next()),
-            std::cmp::Ordering::Greater => (None, other.next()),
+        let a = if order.is_le() { one.next() } else { None };
+        let b = if order.is_ge() { other.next() } else { None };
+        let Some((name, _)) = a.or(b) else { break };
+        steps.push(Step {
+            depth,
+            name: name.clone(),
+            one: a.map(|(_, found)| found),
+            other: b.map(|(_, found)| found),
         });
     }
-    pairs.reverse();
-    pairs
+    steps.reverse();
+    steps
 }

@@ -53,6 +53,12 @@ pub enum FindError {
         /// What was asked for.
         path: Vec<u8>,
     },
+    /// More directories in directories than the kernel's paths can name.
+    #[error("{}: file name too long", Absolute(path))]
+    TooDeep {
+        /// What was asked for.
+        path: Vec<u8>,
+    },
 }
 
 /// A path from the root, as text for people.
@@ -105,7 +111,10 @@ impl Files {
             let at_end = way.is_at_end();
             match &self.tree.nodes[found.node].entry.kind {
                 Kind::Directory => {
-                    way.enter(found.node, path).map_err(too_many)?;
+                    way.enter(found.node, path)
+                        .map_err(|_| FindError::TooDeep {
+                            path: path.to_vec(),
+                        })?;
                     trail.0.push((name, found.layer));
                 }
                 Kind::Symlink { target } if !at_end || follow_last => {

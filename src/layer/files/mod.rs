@@ -22,13 +22,13 @@
 //! | [`difference`] | what two images do not share |
 //! | [`waste`] | what layers hold and the image does not show |
 
-use std::collections::HashMap;
+use std::collections::{HashMap, btree_map};
 use std::io::Read;
 
 use super::entry::{Entry, Kind, join};
 use super::error::Result;
 use super::merge::Layers;
-use super::merge::tree::{ROOT, Tree};
+use super::merge::tree::{Name, ROOT, Tree};
 
 pub mod content;
 pub mod difference;
@@ -137,12 +137,20 @@ impl Files {
         })
     }
 
+    /// The names in a directory, in byte order, with the files and the layers that said so.
+    fn names_in(&self, file: FileId) -> impl Iterator<Item = (&Vec<u8>, (FileId, Option<usize>))> {
+        let children = self.tree.nodes[file.0].children.iter();
+        children.map(|(name, child)| (name, (FileId(child.node), Some(child.layer))))
+    }
+
     /// All that is below a place and it itself, each directory before what is in it, in byte order
     /// of names.
     pub fn walk(&self, place: &Place) -> Walk<'_> {
         Walk {
             files: self,
-            ahead: vec![place.clone()],
+            start: Some(place.clone()),
+            path: place.path.clone(),
+            levels: Vec::new(),
         }
     }
 
@@ -170,21 +178,52 @@ impl Files {
     }
 }
 
-/// The walk of [`Files::walk`].
+/// The walk of [`Files::walk`]. It holds one path and no more: all of a deep tree's at once would
+/// be many times what the layers hold.
 pub struct Walk<'f> {
     files: &'f Files,
-    ahead: Vec<Place>,
+    start: Option<Place>,
+    /// Where it is.
+    path: Vec<u8>,
+    /// The directories on the way: how long the path of each is, and what is left in it.
+    levels: Vec<(usize, btree_map::Iter<'f, Vec<u8>, Name>)>,
+}
+
+impl Walk<'_> {
+    fn enter(&mut self, place: Place) -> Place {
+        if self.files.is_directory(place.file) {
+            let children = self.files.tree.nodes[place.file.0].children.iter();
+            self.levels.push((self.path.len(), children));
+        }
+        place
+    }
 }
 
 impl Iterator for Walk<'_> {
     type Item = Place;
 
     fn next(&mut self) -> Option<Place> {
-        let place = self.ahead.pop()?;
-        if self.files.is_directory(place.file) {
-            self.ahead.extend(self.files.children(&place).rev());
+        if let Some(start) = self.start.take() {
+            return Some(self.enter(start));
         }
-        Some(place)
+        loop {
+            let (length, children) = self.levels.last_mut()?;
+            let Some((name, child)) = children.next() else {
+                self.levels.pop();
+                continue;
+            };
+            self.path.truncate(*length);
+            if *length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(name);
+            let place = Place {
+                path: self.path.clone(),
+                file: FileId(child.node),
+                layer: Some(child.layer),
+            };
+            return Some(self.enter(place));
+        }
     }
 }
 

@@ -43,6 +43,9 @@ pub struct Node {
     pub directory: Id,
     /// How it lost a name, the last time that it did.
     pub loss: Option<Loss>,
+    /// Whether it is a directory that an entry was in before any layer had named it. Of the upper
+    /// layers of an image alone that is a guess: below there may be a link of that name.
+    pub guessed: bool,
     /// What is in it, if it is a directory.
     pub children: BTreeMap<Vec<u8>, Name>,
 }
@@ -70,9 +73,6 @@ pub struct Name {
 pub struct Tree {
     /// All that ever was in it; what is reached from [`ROOT`] still is.
     pub nodes: Vec<Node>,
-    /// Whether a directory was made that no layer had named yet. Of the upper layers of an image
-    /// alone that is a guess: below there may be a link of that name.
-    pub guessed: bool,
 }
 
 /// The names in each directory of a tree, as they were once. Of those that are directories, which.
@@ -87,12 +87,10 @@ impl Tree {
             origin: None,
             directory: ROOT,
             loss: None,
+            guessed: false,
             children: BTreeMap::new(),
         };
-        Tree {
-            nodes: vec![root],
-            guessed: false,
-        }
+        Tree { nodes: vec![root] }
     }
 
     /// Applies the archive of a layer.
@@ -106,8 +104,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Applies the entry `index` of a layer.
-    pub fn apply(&mut self, layer: usize, index: u64, mut entry: Entry) -> Result<()> {
+    /// Applies the entry `index` of a layer. Returns the directory that it is in.
+    pub fn apply(&mut self, layer: usize, index: u64, mut entry: Entry) -> Result<Id> {
         entry.xattrs.retain(|name, _| !is_host_xattr(name));
         let origin = Origin {
             layer,
@@ -119,21 +117,21 @@ impl Tree {
             }
             self.nodes[ROOT].entry = entry;
             self.nodes[ROOT].origin = Some(origin);
-            return Ok(());
+            return Ok(ROOT);
         }
         let (parent, name) = entry.split_path();
         match whiteout::parse(&entry.path, name)? {
-            Meaning::Ignored => Ok(()),
+            Meaning::Ignored => Ok(ROOT),
             // Their directories are made where there are none, as an unpacked layer has them.
             Meaning::Whiteout(hidden) => {
                 let directory = self.make(parent, layer, &entry.path)?;
                 self.hide(directory, hidden, layer);
-                Ok(())
+                Ok(directory)
             }
             Meaning::Opaque => {
                 let directory = self.make(parent, layer, &entry.path)?;
                 self.prune(directory, layer);
-                Ok(())
+                Ok(directory)
             }
             Meaning::Entry => self.put(origin, entry),
         }
@@ -165,6 +163,17 @@ impl Tree {
         found
     }
 
+    /// Whether a file is in a directory that was guessed, or is one.
+    pub fn is_guess(&self, mut node: Id) -> bool {
+        while node != ROOT {
+            if self.nodes[node].guessed {
+                return true;
+            }
+            node = self.nodes[node].directory;
+        }
+        false
+    }
+
     /// The path of a file's first name.
     pub fn path(&self, mut node: Id) -> Vec<u8> {
         let mut names = Vec::new();
@@ -181,7 +190,7 @@ impl Tree {
         self.nodes[node].entry.kind == Kind::Directory
     }
 
-    fn put(&mut self, origin: Origin, entry: Entry) -> Result<()> {
+    fn put(&mut self, origin: Origin, entry: Entry) -> Result<Id> {
         let layer = origin.layer;
         let (parent, name) = entry.split_path();
         let (name, path) = (name.to_vec(), entry.path.clone());
@@ -208,7 +217,7 @@ impl Tree {
         self.nodes[directory]
             .children
             .insert(name, Name { node, layer });
-        Ok(())
+        Ok(directory)
     }
 
     fn add(&mut self, entry: Entry, origin: Origin, directory: Id) -> Id {
@@ -217,6 +226,7 @@ impl Tree {
             origin: Some(origin),
             directory,
             loss: None,
+            guessed: false,
             children: BTreeMap::new(),
         });
         self.nodes.len() - 1
@@ -334,10 +344,10 @@ impl Tree {
                     _ => self.lose(found.node, layer, true),
                 }
             }
-            self.guessed = true;
             let origin = Origin { layer, index: None };
             let entry = Entry::new(name.clone(), Kind::Directory, 0o755);
             let node = self.add(entry, origin, here);
+            self.nodes[node].guessed = true;
             self.nodes[here].children.insert(name, Name { node, layer });
             way.enter(node, of)?;
         }

@@ -323,6 +323,22 @@ fn an_archive_cut_inside_an_entry_is_truncated_wherever_it_is_cut() {
 }
 
 #[test]
+fn an_archive_may_end_in_the_padding_of_its_last_file_and_not_in_its_content() {
+    let file = [(
+        Entry::new("x", Kind::File { size: 5 }, 0o644),
+        b"hello".to_vec(),
+    )];
+    let bytes = write(&file);
+    for length in [BLOCK + 5, BLOCK + 6, 2 * BLOCK - 1, 2 * BLOCK] {
+        assert_eq!(read(&bytes[..length]).unwrap(), file, "{length}");
+        let mut reader = TarReader::new(&bytes[..length]);
+        while reader.next_entry().unwrap().is_some() {}
+        assert!(!reader.saw_end_mark(), "{length}");
+    }
+    assert_eq!(problem(&bytes[..BLOCK + 4]), ArchiveProblem::Truncated);
+}
+
+#[test]
 fn a_damaged_header_is_found_by_its_checksum() {
     let mut bytes = write(&one_of_each());
     bytes[BLOCK + 3] ^= 1;
