@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::io::Write;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::table::{self, Heading};
@@ -165,10 +165,12 @@ fn show_table<R: Record>(
 }
 
 fn show_json<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {
-    let mut document = serde_json::Map::new();
-    document.insert("schema".to_owned(), SCHEMA.into());
-    document.insert(R::PLURAL.to_owned(), serde_json::to_value(records)?);
-    serde_json::to_writer_pretty(&mut *out, &document)?;
+    // Written as it goes: a document of a hundred thousand images need not be held.
+    let mut serializer = serde_json::Serializer::pretty(&mut *out);
+    let mut document = serializer.serialize_map(Some(2))?;
+    document.serialize_entry("schema", &SCHEMA)?;
+    document.serialize_entry(R::PLURAL, records)?;
+    document.end()?;
     writeln!(out)?;
     Ok(())
 }
