@@ -22,7 +22,30 @@ pub struct JournalEntry {
     pub detail: String,
 }
 
+/// When a prune last came to its end, also one that found nothing, and the bytes that it freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastPrune {
+    /// When.
+    pub time: Millis,
+    /// Bytes.
+    pub freed: u64,
+}
+
+/// `meta` key: the last prune, as `TIME BYTES`.
+const LAST_PRUNE: &str = "last-prune";
+
 impl Reader<'_> {
+    /// The last prune; `None`: there was none since this catalog began.
+    pub fn last_prune(&self) -> SqlResult<Option<LastPrune>> {
+        let text = self.meta(LAST_PRUNE)?.unwrap_or_default();
+        Ok(text.split_once(' ').and_then(|(time, freed)| {
+            Some(LastPrune {
+                time: time.parse().ok()?,
+                freed: freed.parse().ok()?,
+            })
+        }))
+    }
+
     /// The newest entries, the newest first.
     pub fn journal(&self, limit: usize) -> SqlResult<Vec<JournalEntry>> {
         let mut statement = self.connection.prepare_cached(
@@ -43,6 +66,11 @@ impl Reader<'_> {
 }
 
 impl Writer<'_> {
+    /// Remembers the last prune.
+    pub fn set_last_prune(&self, last: LastPrune) -> SqlResult<()> {
+        self.set_meta(LAST_PRUNE, &format!("{} {}", last.time, last.freed))
+    }
+
     /// Notes what was done, and forgets the oldest entries beyond [`LIMIT`].
     pub fn note(&self, entry: &JournalEntry) -> SqlResult<()> {
         self.connection

@@ -1,6 +1,6 @@
 //! Carrying out a plan, from the lock to the report.
 
-use crate::catalog::journal::JournalEntry;
+use crate::catalog::journal::{JournalEntry, LastPrune};
 use crate::catalog::{Catalog, Millis, WriteError};
 use crate::fsutil;
 use crate::graph::ImageGraph;
@@ -79,6 +79,13 @@ pub(super) fn execute(
         close(catalog, &report, now)?;
     } else {
         super::condemn::reap_dead(layout, catalog)?;
+    }
+    if !plan.by_name && !report.stopped {
+        let last = LastPrune {
+            time: now,
+            freed: report.removed.freed,
+        };
+        catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_last_prune(last)?))?;
     }
     catalog.checkpoint()?;
     reserve::ensure(&private)?;

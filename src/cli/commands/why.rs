@@ -36,7 +36,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
-    let view = View::open(context)?;
+    let view = View::open(context)?.with_grace(context.now)?;
     let mut answers = Vec::new();
     for reference in &arguments.references {
         let node = view.graph.resolve_any(reference)?.node;

@@ -5,6 +5,7 @@
 //! | [`list`] | records with columns: one definition for table, JSON, template, order, `-q` |
 //! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
+//! | [`prometheus`] | measurements for a collector |
 //! | [`rails`] | where things stand in a drawing of the graph |
 //! | [`svg`] | that drawing, as a picture and as a page |
 //! | [`size`] | `4.26MB` |
@@ -22,6 +23,7 @@ use crate::oci::Digest;
 pub mod list;
 pub mod output;
 pub mod picture;
+pub mod prometheus;
 pub mod rails;
 pub mod size;
 pub mod svg;
