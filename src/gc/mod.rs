@@ -74,7 +74,7 @@ pub use mark::{Reachable, Unreadable, mark};
 pub use plan::{Item, ItemKind, Plan, Reason, Totals};
 pub use policy::{Policy, Scope};
 pub use report::{Failure, Progress, Report};
-pub use usage::{ImageUsage, Prune, Usage, UsageKind, UsageRow};
+pub use usage::{Detail, ImageUsage, Prune, Usage, UsageKind, UsageRow};
 
 /// Why a prune cannot be planned or carried out.
 #[derive(Debug, thiserror::Error)]
@@ -308,14 +308,13 @@ pub fn add_grace(
     Ok(())
 }
 
-/// Where every byte below the root is, and how many of them which prune would free; where
-/// `each_image` asks for it, also by image.
+/// Where every byte below the root is, and how many of them which prune would free.
 pub fn usage(
     layout: &Layout,
     graph: &ImageGraph,
     grace: Millis,
     now: Millis,
-    each_image: bool,
+    detail: Detail,
 ) -> Result<Usage> {
-    usage::measure(layout, graph, grace, now, each_image)
+    usage::measure(layout, graph, grace, now, detail)
 }

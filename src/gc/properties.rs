@@ -9,7 +9,7 @@ use super::mark::mark;
 use super::policy::{Policy, Scope};
 use super::select::{Limits, select};
 use super::testing::{NOW, New, Store, policy};
-use super::{Prune, UsageKind};
+use super::{Detail, Prune, UsageKind};
 use crate::catalog::BlobKind;
 use crate::graph::sample::Letters;
 use crate::graph::{Classes, NodeSet, Roles, RootKind, RootSet};
@@ -201,7 +201,8 @@ proptest! {
     ) {
         let store = real(&made);
         let graph = store.graph();
-        let usage = super::usage(&store.layout, &graph, 0, NOW, true).unwrap();
+        let detail = Detail { images: true, widest: true };
+        let usage = super::usage(&store.layout, &graph, 0, NOW, detail).unwrap();
         let rows: u64 = usage.rows.values().map(|row| row.size).sum();
         let disk = crate::fsutil::allocated_tree(store.layout.root()).unwrap();
         prop_assert_eq!((rows, usage.total), (disk, disk));

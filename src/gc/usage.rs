@@ -70,6 +70,15 @@ pub struct UsageRow {
     pub shared: Option<u64>,
 }
 
+/// What is measured besides the rows: each costs another walk over the graph.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// What each image takes.
+    pub images: bool,
+    /// What the widest prune would free.
+    pub widest: bool,
+}
+
 /// A prune, by the flag that asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,7 +168,7 @@ pub struct Usage {
     pub rows: BTreeMap<UsageKind, UsageRow>,
     /// All allocated bytes below the root.
     pub total: u64,
-    /// What each prune would free, all that it takes together.
+    /// What each prune would free, all that it takes together; the widest where it was asked for.
     pub prunes: BTreeMap<Prune, u64>,
     /// How many images there are of each state.
     pub states: BTreeMap<State, u64>,
@@ -193,13 +202,13 @@ impl Usage {
     }
 }
 
-/// Measures; with what each image takes where `each_image` asks for it.
+/// Measures.
 pub(super) fn measure(
     layout: &Layout,
     graph: &ImageGraph,
     grace: Millis,
     now: Millis,
-    each_image: bool,
+    detail: Detail,
 ) -> Result<Usage> {
     // Everything else builds upon this: no file is asked twice.
     let survey = Survey::take(graph, layout)?;
@@ -222,7 +231,7 @@ pub(super) fn measure(
         usage.thing(UsageKind::CacheMounts, active);
     }
     Files::new(graph, &classes).count(layout.root(), &survey, &mut usage);
-    if each_image {
+    if detail.images {
         usage.images = images(graph, &classes, &survey.facts);
     }
     Foretelling {
@@ -231,6 +240,7 @@ pub(super) fn measure(
         survey: &survey,
         grace,
         now,
+        detail,
     }
     .reclaimable(&mut usage)?;
     Ok(usage)
@@ -306,6 +316,7 @@ struct Foretelling<'a> {
     survey: &'a Survey,
     grace: Millis,
     now: Millis,
+    detail: Detail,
 }
 
 impl Foretelling<'_> {
@@ -368,8 +379,10 @@ impl Foretelling<'_> {
             usage.row(kind).reclaimable = freed;
             usage.prunes.insert(prune, freed);
         }
-        let all = self.prune(Prune::All.scope())?.totals.freed;
-        usage.prunes.insert(Prune::All, all);
+        if self.detail.widest {
+            let all = self.prune(Prune::All.scope())?.totals.freed;
+            usage.prunes.insert(Prune::All, all);
+        }
         Ok(())
     }
 
@@ -421,6 +434,11 @@ mod tests {
     use crate::fsutil;
     use crate::oci::Digest;
 
+    const ALL: Detail = Detail {
+        images: true,
+        widest: true,
+    };
+
     #[test]
     fn every_byte_is_in_a_row_and_what_is_reclaimable_is_what_a_prune_frees() {
         let store = Store::new();
@@ -435,7 +453,7 @@ mod tests {
         std::fs::write(store.layout.private().join("ingest/dead-1"), [1; 9_000]).unwrap();
         std::fs::write(store.layout.root().join("thesis.txt"), [1; 9_000]).unwrap();
         let graph = store.graph();
-        let usage = measure(&store.layout, &graph, 0, NOW, true).unwrap();
+        let usage = measure(&store.layout, &graph, 0, NOW, ALL).unwrap();
         let disk = fsutil::allocated_tree(store.layout.root()).unwrap();
         assert_eq!(usage.total, disk);
         let rows: u64 = usage.rows.values().map(|row| row.size).sum();
@@ -463,7 +481,7 @@ mod tests {
         // Neither of these changes the directory, by which a scan would notice.
         std::fs::write(&path, vec![7; 1 << 20]).unwrap();
         std::fs::hard_link(&path, store.layout.root().join("another-name")).unwrap();
-        let usage = measure(&store.layout, &graph, 0, NOW, true).unwrap();
+        let usage = measure(&store.layout, &graph, 0, NOW, ALL).unwrap();
         let disk = fsutil::allocated_tree(store.layout.root()).unwrap();
         assert_eq!(usage.total, disk);
         assert!(usage.rows[&UsageKind::Layers].size >= 1 << 20);
@@ -486,7 +504,7 @@ mod tests {
         store.tag("app:latest", store.image("app", app));
         store.image("loose", new(&["s", "l"]));
         let graph = store.graph();
-        let usage = measure(&store.layout, &graph, 0, NOW, true).unwrap();
+        let usage = measure(&store.layout, &graph, 0, NOW, ALL).unwrap();
         let row = |kind| usage.rows[&kind];
         let block = |kind| (row(kind).own.unwrap(), row(kind).shared.unwrap());
         let (layers, documents) = (row(UsageKind::Layers), row(UsageKind::Images).size);

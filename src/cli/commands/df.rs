@@ -23,7 +23,7 @@ use crate::cli::render::table::{self, Heading};
 use crate::cli::render::{Column, Format, Look, Record, SCHEMA, list, text, time};
 use crate::cli::{Context, Result, exit};
 use crate::fsutil;
-use crate::gc::{self, ImageUsage, Usage, UsageKind};
+use crate::gc::{self, Detail, ImageUsage, Usage, UsageKind};
 use crate::graph::ImageGraph;
 use crate::layout::Layout;
 
@@ -282,7 +282,12 @@ fn look(arguments: &Args, context: &Context) -> Result<Looked> {
     drop(store);
     let layout = Layout::open(&root)?;
     let grace = gc::policy::DEFAULT_GRACE;
-    let usage = gc::usage(&layout, &graph, grace, context.now, arguments.verbose)?;
+    let detail = Detail {
+        images: arguments.verbose,
+        // The table has no place for it.
+        widest: !matches!(arguments.format, DfFormat::List(Format::Table)),
+    };
+    let usage = gc::usage(&layout, &graph, grace, context.now, detail)?;
     Ok(Looked {
         graph,
         layout,
