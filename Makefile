@@ -15,7 +15,7 @@ help:
 	@echo 'make check        format, lints, unit tests: is the change fit?'
 	@echo 'make test         everything, against skopeo, umoci, buildah; installs them where it can'
 	@echo 'make conformance  what is made of a Dockerfile, case by case, by rstore and by buildah'
-	@echo 'make bench        builds timed against buildah and BuildKit'
+	@echo 'make bench        builds and lists timed against buildah, BuildKit, podman, docker'
 	@echo 'make faults       killed, and its disk failing, at every system call: hours, as root'
 	@echo 'make install      program, manual pages, completions, systemd units (PREFIX, DESTDIR)'
 

@@ -391,12 +391,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__df)
-            opts="-v -q -f -h --verbose --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-v -o -q -f -h --verbose --output --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1099,7 +1107,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__layers)
-            opts="-q -f -h --dangling --unreferenced --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-q -f -h --dangling --unreferenced --duplicates --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -211,6 +211,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand layers" -s f -l filter -d 
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l dangling -d 'Only layers that nothing but dangling images holds, or nothing at all'
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l unreferenced -d 'Only layers that no manifest holds'
+complete -c rstore -n "__fish_rstore_using_subcommand layers" -l duplicates -d 'Only layers that are there under several compressions, side by side, and what keeping the smallest of each would save'
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l no-trunc -d 'Print IDs, digests and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l bytes -d 'Print sizes in bytes'
@@ -221,13 +222,14 @@ complete -c rstore -n "__fish_rstore_using_subcommand why" -l root -d 'The store
 complete -c rstore -n "__fish_rstore_using_subcommand why" -l no-trunc -d 'Print digests in full'
 complete -c rstore -n "__fish_rstore_using_subcommand why" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c rstore -n "__fish_rstore_using_subcommand df" -l format -d 'table, json, jsonl, or a template such as \'{{.ID}} {{.Size}}\'' -r
+complete -c rstore -n "__fish_rstore_using_subcommand df" -s o -l output -d 'Write there instead of to stdout: the whole of it, or nothing (mode 0644)' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand df" -l format -d 'table, json, jsonl, prometheus (text for node_exporter\'s textfile collector), or a template such as \'{{.Type}} {{.Size}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand df" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
-complete -c rstore -n "__fish_rstore_using_subcommand df" -s v -l verbose -d 'Also each image with its own and its shared bytes, and each cache mount'
-complete -c rstore -n "__fish_rstore_using_subcommand df" -s q -l quiet -d 'Print IDs only'
-complete -c rstore -n "__fish_rstore_using_subcommand df" -l no-trunc -d 'Print IDs, digests and texts in full'
+complete -c rstore -n "__fish_rstore_using_subcommand df" -s v -l verbose -d 'Also what each kind and each image has for itself and shares, and each cache mount'
+complete -c rstore -n "__fish_rstore_using_subcommand df" -s q -l quiet -d 'Print types only'
+complete -c rstore -n "__fish_rstore_using_subcommand df" -l no-trunc -d 'Print IDs and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l bytes -d 'Print sizes in bytes'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -s h -l help -d 'Print help (see more with \'--help\')'

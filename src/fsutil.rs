@@ -91,6 +91,15 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 /// The temporary sibling is `.NAME.PID.tmp`; [`is_temporary_sibling`] knows it, so that what a
 /// crash leaves can be told from what people put there.
 pub fn atomic_replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, None)
+}
+
+/// [`atomic_replace`] by a file of this mode, whatever the process's umask is.
+pub fn atomic_replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace(path, bytes, Some(mode))
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<()> {
     let parent = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -102,6 +111,10 @@ pub fn atomic_replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = parent.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {
         let mut file = File::create(&temporary).at("create", &temporary)?;
+        if let Some(mode) = mode {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            file.set_permissions(mode).at("chmod", &temporary)?;
+        }
         file.write_all(bytes).at("write", &temporary)?;
         file.sync_all().at("fsync", &temporary)?;
         fs::rename(&temporary, path).at("rename", path)?;

@@ -119,19 +119,25 @@ pub struct NewBlob<'a> {
 const COLUMNS: &str = "id, digest, size, allocated, kind, present, ours, boot, damage, first_seen, last_used, condemned";
 
 fn blob_row(row: &Row) -> SqlResult<BlobRow> {
+    blob_row_from(row, 0)
+}
+
+/// The columns `id, digest, size, allocated, kind, present, ours, boot, damage, first_seen,
+/// last_used, condemned` from column `at` on.
+pub(super) fn blob_row_from(row: &Row, at: usize) -> SqlResult<BlobRow> {
     Ok(BlobRow {
-        id: row.get(0)?,
-        digest: digest_column(row, 1)?,
-        size: row.get::<_, i64>(2)? as u64,
-        allocated: row.get::<_, i64>(3)? as u64,
-        kind: BlobKind::from_number(row.get(4)?),
-        present: row.get(5)?,
-        ours: row.get(6)?,
-        boot: row.get(7)?,
-        damage: row.get(8)?,
-        first_seen: row.get(9)?,
-        last_used: row.get(10)?,
-        condemned: row.get(11)?,
+        id: row.get(at)?,
+        digest: digest_column(row, at + 1)?,
+        size: row.get::<_, i64>(at + 2)? as u64,
+        allocated: row.get::<_, i64>(at + 3)? as u64,
+        kind: BlobKind::from_number(row.get(at + 4)?),
+        present: row.get(at + 5)?,
+        ours: row.get(at + 6)?,
+        boot: row.get(at + 7)?,
+        damage: row.get(at + 8)?,
+        first_seen: row.get(at + 9)?,
+        last_used: row.get(at + 10)?,
+        condemned: row.get(at + 11)?,
     })
 }
 
@@ -311,6 +317,18 @@ impl Writer<'_> {
         media_type: &str,
         now: Millis,
     ) -> SqlResult<BlobId> {
+        // Most are known, with all there is to say. An insertion that meets a row takes a number
+        // all the same, and numbers without rows cost whoever reads a graph.
+        let known = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM blob WHERE digest = ?1 AND kind <> 0 AND media_type <> ''",
+            )?
+            .query_row([digest.as_bytes()], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = known {
+            return Ok(id);
+        }
         self.connection
             .prepare_cached(
                 "INSERT INTO blob (digest, size, kind, media_type, present, ours, first_seen, last_used)

@@ -100,8 +100,30 @@ pub struct JournalRow {
 
 const COLUMNS: &str =
     "id, time, operation, subject, bytes, detail, uid, command, milliseconds, digest, facts";
+/// When a prune last came to its end, also one that found nothing, and the bytes that it freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastPrune {
+    /// When.
+    pub time: Millis,
+    /// Bytes.
+    pub freed: u64,
+}
+
+/// `meta` key: the last prune, as `TIME BYTES`.
+const LAST_PRUNE: &str = "last-prune";
 
 impl Reader<'_> {
+    /// The last prune; `None`: there was none since this catalog began.
+    pub fn last_prune(&self) -> SqlResult<Option<LastPrune>> {
+        let text = self.meta(LAST_PRUNE)?.unwrap_or_default();
+        Ok(text.split_once(' ').and_then(|(time, freed)| {
+            Some(LastPrune {
+                time: time.parse().ok()?,
+                freed: freed.parse().ok()?,
+            })
+        }))
+    }
+
     /// The newest entries, the newest first.
     pub fn journal(&self, limit: usize) -> SqlResult<Vec<JournalEntry>> {
         let rows = self.journal_rows(limit, false)?;
@@ -188,6 +210,11 @@ fn optional_digest(row: &Row, column: usize) -> SqlResult<Option<Digest>> {
 }
 
 impl Writer<'_> {
+    /// Remembers the last prune.
+    pub fn set_last_prune(&self, last: LastPrune) -> SqlResult<()> {
+        self.set_meta(LAST_PRUNE, &format!("{} {}", last.time, last.freed))
+    }
+
     /// Notes what was done.
     pub fn note(&self, entry: &JournalEntry) -> SqlResult<()> {
         self.note_with(entry, Particulars::default())

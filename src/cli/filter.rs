@@ -5,7 +5,7 @@
 //!
 //! | key | value | holds for |
 //! |---|---|---|
-//! | `dangling`, `unreferenced`, `empty` | `true`, `false` | what is, or isn't |
+//! | `dangling`, `unreferenced`, `duplicate`, `empty` | `true`, `false` | what is, or isn't |
 //! | `state`, `status`, `operation`, `type` | a word | what has it |
 //! | `label`, `label!` | `NAME`, `NAME=VALUE` | what has the label; what doesn't |
 //! | `reference` | a name with `*`, `?`, `[…]` | what is called so |
@@ -31,6 +31,8 @@ pub enum Key {
     Dangling,
     /// Whether no manifest holds it.
     Unreferenced,
+    /// Whether the same is there under another compression.
+    Duplicate,
     /// Whether a step made no layer.
     Empty,
     /// A word for what it is.
@@ -63,6 +65,7 @@ impl Key {
         match self {
             Key::Dangling => "dangling",
             Key::Unreferenced => "unreferenced",
+            Key::Duplicate => "duplicate",
             Key::Empty => "empty",
             Key::State => "state",
             Key::Status => "status",
@@ -187,11 +190,13 @@ impl Vocabulary<'_> {
     fn test(&self, key: Key, value: &str) -> Result<Test> {
         let bad = |why: String| exit::usage_error(format!("filter {}: {why}", key.word()));
         Ok(match key {
-            Key::Dangling | Key::Unreferenced | Key::Empty => Test::Is(match value {
-                "true" | "1" => true,
-                "false" | "0" => false,
-                _ => return Err(bad(format!("{value:?} is neither true nor false"))),
-            }),
+            Key::Dangling | Key::Unreferenced | Key::Duplicate | Key::Empty => {
+                Test::Is(match value {
+                    "true" | "1" => true,
+                    "false" | "0" => false,
+                    _ => return Err(bad(format!("{value:?} is neither true nor false"))),
+                })
+            }
             Key::State | Key::Status | Key::Operation | Key::Type => {
                 if !self.words.is_empty() && !self.words.contains(&value) {
                     let words = self.words.join(", ");

@@ -20,7 +20,7 @@ use crate::oci::Digest;
 use super::Result;
 use super::cache_mounts;
 use super::debris::{self, CONTAINERS, Debris, SNAPSHOTS};
-use super::disk::{self, BlobFacts, Tally};
+use super::disk::{self, BlobFacts, Survey, Tally};
 use super::mark::{Reachable, mark};
 use super::plan::{Item, ItemKind, Plan, Reason, Untag};
 use super::policy::Policy;
@@ -40,6 +40,9 @@ pub(super) struct Request<'a> {
     pub saved: Option<&'a Plan>,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// What the disk says of all blobs, where that is known already: then totals are asked for,
+    /// and no items of blobs.
+    pub survey: Option<&'a Survey>,
 }
 
 /// All that a plan is made of.
@@ -69,9 +72,23 @@ pub(super) fn assemble(
     request: Request,
     now: Millis,
 ) -> Result<Plan> {
+    Ok(plan_and_doomed(layout, graph, policy, request, now)?.0)
+}
+
+/// Plans, and says which blobs go.
+pub(super) fn plan_and_doomed(
+    layout: &Layout,
+    graph: &ImageGraph,
+    policy: &Policy,
+    request: Request,
+    now: Millis,
+) -> Result<(Plan, NodeSet)> {
     let ground = Ground {
         // Listed before leases are probed: see `roots`.
-        debris: debris::list(graph, layout)?,
+        debris: match request.survey {
+            Some(survey) => debris::list_with(graph, layout, &survey.strays)?,
+            None => debris::list(graph, layout)?,
+        },
         graph,
         layout,
         policy,
@@ -88,13 +105,13 @@ pub(super) fn assemble(
             "nothing is removed: a writer (lease {}) is older than the catalog, and what it uses is not known; try again when it has ended",
             roots.unknown.join(", ")
         ));
-        return Ok(plan);
+        return Ok((plan, NodeSet::of(graph)));
     }
     roots = roots.without_tags(&ground.request.untag);
     ground.keep_containers(&mut roots);
     let verdict = ground.judge(roots, &mut plan.notes)?;
     ground.fill(&verdict, &mut plan)?;
-    Ok(plan)
+    Ok((plan, verdict.doomed))
 }
 
 impl Ground<'_> {
@@ -162,7 +179,10 @@ impl Ground<'_> {
             spared: Vec::new(),
         };
         let mut verdict = self.judge_once(&roots, &limits)?;
-        verdict.facts = BlobFacts::survey(self.graph, self.layout, &verdict.doomed)?;
+        verdict.facts = match self.request.survey {
+            Some(survey) => survey.facts.among(&verdict.doomed),
+            None => BlobFacts::survey(self.graph, self.layout, &verdict.doomed)?,
+        };
         let since = self.now.saturating_sub(self.policy.grace);
         let young: Vec<(NodeId, Millis)> = verdict.facts.young(self.graph, since).collect();
         if young.is_empty() || self.policy.grace <= 0 {
@@ -241,6 +261,15 @@ impl Ground<'_> {
     // -- blobs --------------------------------------------------------------------------------
 
     fn fill_blobs(&self, verdict: &Verdict, plan: &mut Plan) {
+        if self.request.survey.is_some() {
+            for (node, stat) in verdict.facts.iter() {
+                if verdict.doomed.contains(node) {
+                    let kind = self.blob_kind(self.graph.node(node));
+                    plan.totals.count(kind, disk::freed(stat));
+                }
+            }
+            return;
+        }
         let mut left = verdict.doomed.clone();
         let is_index = |node: &NodeId| self.graph.node(*node).kind == BlobKind::Index;
         for node in verdict.doomed.iter().filter(is_index) {

@@ -14,6 +14,7 @@
 //! Trees without a row whose name tells no lease are left alone while a lease lives that began
 //! before they last changed: they may be its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -69,6 +70,16 @@ pub struct Debris {
 
 /// Lists what stands outside the catalog, whether or not it may go.
 pub fn list(graph: &ImageGraph, layout: &Layout) -> Result<Vec<Debris>> {
+    let mut names = Vec::new();
+    layout
+        .blobs()
+        .list(|entry| names.extend(entry.err().map(ToOwned::to_owned)))
+        .map_err(crate::layout::Error::from)?;
+    list_with(graph, layout, &names)
+}
+
+/// The same, where it is known which names in `blobs/` are no digests.
+pub fn list_with(graph: &ImageGraph, layout: &Layout, strays: &[OsString]) -> Result<Vec<Debris>> {
     let mut found = Vec::new();
     let root = layout.root();
     each(root, Path::new("rstore/ingest"), |entry| {
@@ -100,7 +111,15 @@ pub fn list(graph: &ImageGraph, layout: &Layout) -> Result<Vec<Debris>> {
             }
         })?;
     }
-    strays(layout, &mut found)?;
+    for name in strays {
+        let path = Path::new("blobs/sha256").join(name);
+        if let Some(entry) = Entry::of(root, path)? {
+            // A directory is nobody's temporary file: it stays, and `df` shows it.
+            if !entry.directory {
+                found.push(entry.into_debris(DebrisKind::Stray));
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -140,24 +159,6 @@ pub(super) fn is_sibling(name: &str) -> bool {
     ["index.json", "oci-layout", "reserve"]
         .iter()
         .any(|target| fsutil::is_temporary_sibling(name, target))
-}
-
-fn strays(layout: &Layout, found: &mut Vec<Debris>) -> Result<()> {
-    let mut names = Vec::new();
-    layout
-        .blobs()
-        .list(|entry| names.extend(entry.err().map(ToOwned::to_owned)))
-        .map_err(crate::layout::Error::from)?;
-    for name in names {
-        let path = Path::new("blobs/sha256").join(name);
-        if let Some(entry) = Entry::of(layout.root(), path)? {
-            // A directory is nobody's temporary file: it stays, and `df` shows it.
-            if !entry.directory {
-                found.push(entry.into_debris(DebrisKind::Stray));
-            }
-        }
-    }
-    Ok(())
 }
 
 struct Entry {

@@ -3,7 +3,13 @@
 //! A file gives its bytes back with its last name. Files that several doomed trees share by hard
 //! links are counted once, with the tree that takes the last name; a file that has a name outside
 //! of what goes gives nothing.
+//!
+//! [`Survey`] asks about everything in `blobs/` at once. Every file is asked, although the catalog
+//! remembers how many bytes each had when it came: file systems allocate late, compress, share and
+//! punch holes, and other tools have hands, of all of which no directory tells. 280,000 files take
+//! 0.3 s of one core, as long as the kernel needs to answer.
 
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -38,6 +44,19 @@ impl BlobFacts {
         Ok(BlobFacts { facts })
     }
 
+    /// What is known of those that are in `nodes`.
+    pub fn among(&self, nodes: &NodeSet) -> BlobFacts {
+        let facts = self.facts.iter().filter(|fact| nodes.contains(fact.0));
+        BlobFacts {
+            facts: facts.copied().collect(),
+        }
+    }
+
+    /// What is known of all of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (NodeId, &BlobStat)> {
+        self.facts.iter().map(|(node, stat)| (*node, stat))
+    }
+
     /// What is known of one blob.
     pub fn get(&self, node: NodeId) -> Option<&BlobStat> {
         let place = self.facts.binary_search_by_key(&node, |fact| fact.0).ok()?;
@@ -54,6 +73,41 @@ impl BlobFacts {
             .iter()
             .filter(move |(node, stat)| !graph.node(*node).ours && stat.modified > since)
             .map(|(node, stat)| (*node, stat.modified))
+    }
+}
+
+/// What the disk says of everything in `blobs/`.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Of the blobs of a graph.
+    pub facts: BlobFacts,
+    /// Of files whose names are digests that the graph does not know.
+    pub unknown: Vec<BlobStat>,
+    /// Names that are no digests.
+    pub strays: Vec<OsString>,
+    /// Names that are digests, of what is no plain file.
+    pub odd: Vec<OsString>,
+}
+
+impl Survey {
+    /// Asks the disk about every entry of `blobs/`.
+    pub fn take(graph: &ImageGraph, layout: &Layout) -> Result<Survey> {
+        let mut survey = Survey::default();
+        let facts = &mut survey.facts.facts;
+        facts.reserve_exact(graph.len());
+        layout
+            .blobs()
+            .survey(|entry| match entry.name {
+                Ok(digest) if entry.file => match graph.find(&digest) {
+                    Some(node) => facts.push((node, entry.stat)),
+                    None => survey.unknown.push(entry.stat),
+                },
+                Ok(digest) => survey.odd.push(digest.hex().into()),
+                Err(name) => survey.strays.push(name.to_owned()),
+            })
+            .map_err(crate::layout::Error::from)?;
+        facts.sort_unstable_by_key(|fact| fact.0);
+        Ok(survey)
     }
 }
 

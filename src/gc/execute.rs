@@ -1,6 +1,6 @@
 //! Carrying out a plan, from the lock to the report.
 
-use crate::catalog::journal::{JournalEntry, JournalItem, Particulars};
+use crate::catalog::journal::{JournalEntry, JournalItem, LastPrune, Particulars};
 use crate::catalog::{Catalog, Millis, WriteError};
 use crate::fsutil;
 use crate::graph::ImageGraph;
@@ -82,6 +82,13 @@ pub(super) fn execute(
         close(catalog, operation(plan), &report, more, now)?;
     } else {
         super::condemn::reap_dead(layout, catalog)?;
+    }
+    if !plan.by_name && !report.stopped {
+        let last = LastPrune {
+            time: now,
+            freed: report.removed.freed,
+        };
+        catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_last_prune(last)?))?;
     }
     catalog.checkpoint()?;
     reserve::ensure(&private)?;

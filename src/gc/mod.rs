@@ -21,7 +21,8 @@
 //! | [`execute`](mod@execute) | a plan from the lock to the report | |
 //! | [`report`] | what was done | nothing |
 //! | [`reserve`] | some MiB that a prune on a full disk gives up first | `rstore/reserve` |
-//! | [`usage`](mod@usage) | where every byte below the root is | reads |
+//! | [`usage`](mod@usage) | where every byte below the root is | nothing |
+//! | `files` | which of its rows a file belongs to | reads |
 //!
 //! **Locking** (DESIGN.md §4). One prune at a time, by `rstore/prune.lock`. Builds are not locked
 //! out: a plan is made on a read snapshot; each batch of condemnations is one write transaction
@@ -50,6 +51,7 @@ pub mod condemn;
 pub mod debris;
 pub mod disk;
 pub mod execute;
+mod files;
 pub mod mark;
 pub mod plan;
 pub mod policy;
@@ -72,7 +74,7 @@ pub use mark::{Reachable, Unreadable, mark};
 pub use plan::{Item, ItemKind, Plan, Reason, Totals};
 pub use policy::{Policy, Scope};
 pub use report::{Failure, Progress, Report};
-pub use usage::{Usage, UsageKind, UsageRow};
+pub use usage::{Detail, ImageUsage, Prune, Usage, UsageKind, UsageRow};
 
 /// Why a prune cannot be planned or carried out.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +201,11 @@ pub fn plan_removal(
         grace: 0,
         ..Policy::default()
     };
-    assemble::assemble(layout, graph, &policy, request, now)
+    let plan = assemble::assemble(layout, graph, &policy, request, now)?;
+    Ok(Plan {
+        by_name: true,
+        ..plan
+    })
 }
 
 /// Plans that the named tags go, and nothing else: what [`plan_removal`] comes down to where
@@ -207,6 +213,7 @@ pub fn plan_removal(
 pub fn plan_untag(graph: &ImageGraph, targets: &[plan::Removal], now: Millis) -> Plan {
     let mut plan = Plan::nothing(&Policy::default(), now);
     plan.high_water = graph.high_water();
+    plan.by_name = true;
     for target in targets {
         let names = graph.names(target.node);
         let named = names.filter(|name| target.name.as_deref().is_none_or(|only| only == *name));
@@ -252,15 +259,28 @@ pub fn collect_roots(
     now: Millis,
 ) -> Result<RootSet> {
     let mut roots = roots::collect(graph, &roots::LeaseFiles::probe(layout)?);
-    if grace <= 0 {
-        return Ok(roots);
+    if grace > 0 {
+        let classes = graph::Classes::of(graph, &roots);
+        add_grace(layout, graph, &classes, &mut roots, grace, now)?;
     }
+    Ok(roots)
+}
+
+/// Adds to `roots`, which make `classes` of the images, what other tools wrote no longer ago than
+/// `grace` and what neither these nor the lineage of tagged images keeps.
+pub fn add_grace(
+    layout: &Layout,
+    graph: &ImageGraph,
+    classes: &graph::Classes,
+    roots: &mut RootSet,
+    grace: Millis,
+    now: Millis,
+) -> Result<()> {
     if graph.nodes().all(|node| node.ours) {
-        return Ok(roots);
+        return Ok(());
     }
     // Age is asked of the disk, a file at a time: only of what nothing else keeps. A store that
     // another tool wrote has a hundred thousand intermediates, whose names are known from tags.
-    let classes = graph::Classes::of(graph, &roots);
     let held = graph
         .nodes()
         .filter(|node| classes.holds(node.node) != graph::Holds::NONE);
@@ -285,12 +305,18 @@ pub fn collect_roots(
         let until = modified.saturating_add(grace);
         roots.add(node, graph::RootKind::Grace { until });
     }
-    Ok(roots)
+    Ok(())
 }
 
 /// Where every byte below the root is, and how many of them which prune would free.
-pub fn usage(layout: &Layout, graph: &ImageGraph, grace: Millis, now: Millis) -> Result<Usage> {
-    usage::measure(layout, graph, grace, now)
+pub fn usage(
+    layout: &Layout,
+    graph: &ImageGraph,
+    grace: Millis,
+    now: Millis,
+    detail: Detail,
+) -> Result<Usage> {
+    usage::measure(layout, graph, grace, now, detail)
 }
 
 /// Where every byte is, without what a prune would free; `each` is told of every file and

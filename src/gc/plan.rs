@@ -213,6 +213,10 @@ pub struct Plan {
     /// The newest numbers of the graph that it was made of.
     #[serde(skip)]
     pub high_water: HighWater,
+    /// Whether things were asked for by name (`rmi`): then carrying it out is no prune, and none
+    /// is remembered.
+    #[serde(skip)]
+    pub by_name: bool,
 }
 
 impl Item {
@@ -265,6 +269,7 @@ impl Plan {
             totals: Totals::default(),
             notes: Vec::new(),
             high_water: HighWater::default(),
+            by_name: false,
         }
     }
 

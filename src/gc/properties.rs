@@ -1,13 +1,19 @@
 //! What must hold of every plan, on random graphs (DESIGN.md §3.3). Graphs are of letters, without
-//! files; that removal frees what was foretold is tested on real stores.
+//! files; that removal frees what was foretold is tested on real stores, random ones too.
+
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
 use super::mark::mark;
 use super::policy::{Policy, Scope};
 use super::select::{Limits, select};
+use super::testing::{NOW, New, Store, policy};
+use super::{Detail, Prune, UsageKind};
+use crate::catalog::BlobKind;
 use crate::graph::sample::Letters;
-use crate::graph::{Classes, NodeSet, RootKind, RootSet};
+use crate::graph::{Classes, NodeSet, Roles, RootKind, RootSet};
+use crate::oci::Digest;
 use crate::oci::document::Role;
 
 /// Random links between a few documents, some of which go in circles.
@@ -125,5 +131,103 @@ proptest! {
         for node in narrow.iter() {
             prop_assert!(wide.contains(node));
         }
+    }
+}
+
+/// An image of a random store: numbers are of images made before it.
+#[derive(Debug, Clone)]
+struct Made {
+    parent: Option<usize>,
+    stage: Option<usize>,
+    layers: Vec<&'static str>,
+    tagged: bool,
+    unpacked: bool,
+}
+
+fn made() -> impl Strategy<Value = Vec<Made>> {
+    let layer = prop::sample::select(vec!["a", "b", "c", "d", "e"]);
+    let image = (
+        prop::option::of(0..6usize),
+        prop::option::weighted(0.3, 0..6usize),
+        prop::collection::vec(layer, 1..4),
+        prop::bool::weighted(0.4),
+        prop::bool::weighted(0.3),
+    );
+    let image = image.prop_map(|(parent, stage, layers, tagged, unpacked)| Made {
+        parent,
+        stage,
+        layers,
+        tagged,
+        unpacked,
+    });
+    prop::collection::vec(image, 1..7)
+}
+
+/// A store of these images, with what a dead build left beside them.
+fn real(made: &[Made]) -> Store {
+    let store = Store::new();
+    let mut digests: Vec<Digest> = Vec::new();
+    let mut unpacked = BTreeSet::new();
+    for (number, image) in made.iter().enumerate() {
+        let before = |place: Option<usize>| digests.get(place?).copied();
+        let stage = before(image.stage);
+        let new = New {
+            parent: before(image.parent),
+            stages: stage.as_slice(),
+            layers: &image.layers,
+            ..New::default()
+        };
+        let digest = store.image(&format!("image {number}"), new);
+        if image.tagged {
+            store.tag(&format!("app:{number}"), digest);
+        }
+        if image.unpacked && unpacked.insert(image.layers[0]) {
+            // The diff ID of the first layer is its chain ID.
+            store.snapshot(Digest::of(image.layers[0].repeat(3_000).as_bytes()));
+        }
+        digests.push(digest);
+    }
+    store.blob(b"no document points at it", BlobKind::Layer, "", false);
+    std::fs::write(store.layout.private().join("ingest/dead-1"), [1; 9_000]).unwrap();
+    store
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn own_and_shared_bytes_add_up_and_what_is_reclaimable_is_what_a_prune_frees(
+        made in made(), prune in prop::sample::select(Prune::ALL.to_vec())
+    ) {
+        let store = real(&made);
+        let graph = store.graph();
+        let detail = Detail { images: true, widest: true };
+        let usage = super::usage(&store.layout, &graph, 0, NOW, detail).unwrap();
+        let rows: u64 = usage.rows.values().map(|row| row.size).sum();
+        let disk = crate::fsutil::allocated_tree(store.layout.root()).unwrap();
+        prop_assert_eq!((rows, usage.total), (disk, disk));
+
+        // Every image's own bytes, and once what several have, are all that images have.
+        let closures = graph.images().map(|image| graph.closure([image.node()], Roles::RUN));
+        let closures: Vec<NodeSet> = closures.collect();
+        let holders = |node| closures.iter().filter(|closure| closure.contains(node)).count();
+        let allocated = |least: usize| -> u64 {
+            let nodes = graph.nodes().filter(|node| holders(node.node) >= least);
+            nodes.map(|node| node.allocated).sum()
+        };
+        let own: u64 = usage.images.iter().map(|image| image.bytes.own.allocated).sum();
+        prop_assert_eq!(own + allocated(2), allocated(1));
+        let layers = usage.rows[&UsageKind::Layers];
+        let loose = graph.nodes().filter(|node| {
+            node.kind == BlobKind::Layer && holders(node.node) == 0
+        });
+        let loose: u64 = loose.map(|node| node.allocated).sum();
+        prop_assert_eq!(layers.own.unwrap() + layers.shared.unwrap() + loose, layers.size);
+
+        // What goes with images is what the prunes of their kinds take of blobs.
+        let by_image: u64 = usage.images.iter().map(|image| image.reclaimable).sum();
+        prop_assert!(by_image <= usage.prunes[&Prune::All]);
+        let freed = store.prune(&policy(prune.scope())).removed.freed;
+        prop_assert_eq!(usage.prunes[&prune], freed, "{:?}", prune);
     }
 }

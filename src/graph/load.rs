@@ -2,7 +2,8 @@
 //! not held up, and all that is read is of one moment.
 //!
 //! Rows come sorted by the blob's number, and nodes are numbered in that order: a number's node is
-//! found by binary search, and no map is needed. Links to rows that are gone lead nowhere and are
+//! found by binary search, or while there are a million links to look up in a plain table of all
+//! numbers, as long as that is not much longer than the graph. Links to rows that are gone lead nowhere and are
 //! left out: a swept blob's number is never used again.
 
 use hashbrown::HashTable;
@@ -17,6 +18,10 @@ use crate::catalog::blob::{BlobId, NodeRow};
 use crate::catalog::image::{ImageRow, LayerRow};
 use crate::catalog::{Catalog, Millis, Reader, Result, SqlResult};
 use crate::oci::document::Role;
+
+/// How many numbers there may be for each node before a table of all of them is not worth its
+/// bytes.
+const SPARSE: usize = 8;
 
 impl ImageGraph {
     /// Reads the graph as it is now.
@@ -38,6 +43,7 @@ impl ImageGraph {
         reader.each_layer(|row| graph.take_layer(row))?;
         graph.texts.finish();
         graph.read_roots(reader)?;
+        graph.places = Vec::new();
         Ok(graph)
     }
 
@@ -45,6 +51,7 @@ impl ImageGraph {
         ImageGraph {
             nodes: Vec::new(),
             dense: true,
+            places: Vec::new(),
             image_of: Vec::new(),
             layer_of: Vec::new(),
             by_digest: HashTable::new(),
@@ -104,7 +111,14 @@ impl ImageGraph {
     fn index_digests(&mut self) {
         self.nodes.shrink_to_fit();
         if let (Some(first), Some(last)) = (self.nodes.first(), self.nodes.last()) {
-            self.dense = usize::try_from(last.blob - first.blob) == Ok(self.nodes.len() - 1);
+            let far = usize::try_from(last.blob - first.blob).unwrap_or(usize::MAX);
+            self.dense = far == self.nodes.len() - 1;
+            if !self.dense && far / SPARSE < self.nodes.len() {
+                self.places = vec![NONE; far + 1];
+                for (place, node) in self.nodes.iter().enumerate() {
+                    self.places[(node.blob - first.blob) as usize] = place as u32;
+                }
+            }
         }
         self.image_of = vec![NONE; self.nodes.len()];
         self.layer_of = vec![NONE; self.nodes.len()];

@@ -172,6 +172,9 @@ pub struct ImageGraph {
     nodes: Vec<Stored>,
     /// Whether no number is missing between the first node's and the last's.
     dense: bool,
+    /// While the graph is read, unless it is dense: the node of each number from the first node's
+    /// on, or [`NONE`].
+    places: Vec<u32>,
     /// For each node its place in `images` and in `layers`, or [`NONE`].
     image_of: Vec<u32>,
     layer_of: Vec<u32>,
@@ -271,6 +274,10 @@ impl ImageGraph {
         let far = usize::try_from(blob.checked_sub(first)?).ok()?;
         if self.dense {
             return (far < self.nodes.len()).then(|| NodeId::at(far));
+        }
+        if !self.places.is_empty() {
+            let place = *self.places.get(far)?;
+            return (place != NONE).then_some(NodeId(place));
         }
         let near = &self.nodes[..self.nodes.len().min(far.saturating_add(1))];
         near.binary_search_by_key(&blob, |stored| stored.blob)

@@ -39,22 +39,45 @@ impl ImageGraph {
     /// An intermediate image holds the layers of what was made from it too, so that these count
     /// as shared; what the removal of an image frees is for `gc::plan_removal` to say.
     pub fn bytes_of(&self, node: NodeId) -> ImageBytes {
-        let members = self.closure([node], Roles::RUN);
-        let mut bytes = ImageBytes::default();
-        for member in members.iter() {
+        self.bytes_by(node, |member| self.bytes_at(member))
+    }
+
+    /// The same, where `bytes` knows those of each blob.
+    pub fn bytes_by(&self, node: NodeId, bytes: impl Fn(NodeId) -> Bytes) -> ImageBytes {
+        let members = self.members(node);
+        let has = |node: &NodeId| members.binary_search(node).is_ok();
+        let mut sum = ImageBytes::default();
+        for member in &members {
             let foreign = |(holder, role): (NodeId, Role)| {
-                matches!(role, Role::Config | Role::Layer | Role::Other)
-                    && !members.contains(holder)
+                matches!(role, Role::Config | Role::Layer | Role::Other) && !has(&holder)
             };
-            let counted = self.bytes_at(member);
-            bytes.total += counted;
-            if self.holders(member).any(foreign) {
-                bytes.shared += counted;
+            let counted = bytes(*member);
+            sum.total += counted;
+            if self.holders(*member).any(foreign) {
+                sum.shared += counted;
             } else {
-                bytes.own += counted;
+                sum.own += counted;
             }
         }
-        bytes
+        sum
+    }
+
+    /// What a document needs in order to run, itself included, in the order of the graph. It is
+    /// little, and lists ask for it of every image: a set as wide as the graph would cost more.
+    fn members(&self, node: NodeId) -> Vec<NodeId> {
+        let mut members = vec![node];
+        let mut pending = vec![node];
+        while let Some(node) = pending.pop() {
+            for (target, role) in self.links(node) {
+                if Roles::RUN.contains(role)
+                    && let Err(place) = members.binary_search(&target)
+                {
+                    members.insert(place, target);
+                    pending.push(target);
+                }
+            }
+        }
+        members
     }
 
     /// The bytes of a set of blobs.

@@ -77,6 +77,8 @@ pub struct BlobStat {
     pub size: u64,
     /// Bytes that the file system allocated.
     pub allocated: u64,
+    /// The device that it is on.
+    pub device: u64,
     /// Inode number: files are unlinked fastest in its order.
     pub inode: u64,
     /// Last modification, milliseconds since the epoch.
@@ -90,11 +92,41 @@ impl From<&fs::Metadata> for BlobStat {
         BlobStat {
             size: metadata.size(),
             allocated: fsutil::allocated(metadata),
+            device: metadata.dev(),
             inode: metadata.ino(),
             modified: metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000,
             links: metadata.nlink(),
         }
     }
+}
+
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "the widths of these fields are the architecture's"
+)]
+impl From<&rustix::fs::Stat> for BlobStat {
+    fn from(stat: &rustix::fs::Stat) -> BlobStat {
+        BlobStat {
+            size: stat.st_size as u64,
+            allocated: stat.st_blocks as u64 * 512,
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            modified: stat.st_mtime as i64 * 1000 + stat.st_mtime_nsec as i64 / 1_000_000,
+            links: stat.st_nlink as u64,
+        }
+    }
+}
+
+/// An entry of `blobs/sha256`, as [`Blobs::survey`] shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Surveyed<'a> {
+    /// The digest that its name is; else the name.
+    pub name: std::result::Result<Digest, &'a std::ffi::OsStr>,
+    /// What `lstat` says of it.
+    pub stat: BlobStat,
+    /// Whether it is a plain file, as a blob is.
+    pub file: bool,
 }
 
 impl Blobs {
@@ -193,18 +225,40 @@ impl Blobs {
         &self,
         mut each: impl FnMut(std::result::Result<Digest, &std::ffi::OsStr>),
     ) -> Result<()> {
+        self.each_name(|name| each(digest_of(name)))
+    }
+
+    /// Every entry of `blobs/sha256` with what `lstat` says of it, in the directory's own order.
+    /// What vanishes meanwhile is left out.
+    pub fn survey(&self, mut each: impl FnMut(Surveyed)) -> Result<()> {
+        let mut failed = None;
+        self.each_name(|name| {
+            let stat = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW);
+            match stat {
+                Ok(stat) => each(Surveyed {
+                    name: digest_of(name),
+                    stat: BlobStat::from(&stat),
+                    file: rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file(),
+                }),
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => {
+                    let path = self.directory.join(os_str(name));
+                    failed.get_or_insert(fsutil::Error::new("stat", path, error));
+                }
+            }
+        })?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn each_name(&self, mut each: impl FnMut(&std::ffi::CStr)) -> Result<()> {
         let handle = fsutil::open_dir(&self.directory)?;
         let mut buffer = Vec::with_capacity(256 << 10);
         let mut directory = rustix::fs::RawDir::new(handle, buffer.spare_capacity_mut());
         while let Some(entry) = directory.next() {
             let entry = entry.at("read", &self.directory)?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            match std::str::from_utf8(name).ok().and_then(Digest::from_hex) {
-                Some(digest) => each(Ok(digest)),
-                None => each(Err(std::os::unix::ffi::OsStrExt::from_bytes(name))),
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                each(name);
             }
         }
         Ok(())
@@ -312,6 +366,15 @@ impl Blobs {
             Err(error) => Err(fsutil::Error::new("rename", path, error).into()),
         }
     }
+}
+
+fn digest_of(name: &std::ffi::CStr) -> std::result::Result<Digest, &std::ffi::OsStr> {
+    let digest = name.to_str().ok().and_then(Digest::from_hex);
+    digest.ok_or(os_str(name))
+}
+
+fn os_str(name: &std::ffi::CStr) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(name.to_bytes())
 }
 
 /// Renames `from` to `to` where nothing has that name yet; `EXIST` where something has.

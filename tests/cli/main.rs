@@ -11,6 +11,7 @@
 //! | [`inspect`] | inspect and history |
 //! | [`log`] | the journal: who did what |
 //! | [`look`] | lists, trees, reasons |
+//! | [`space`] | what the disk is used for, and metrics of it |
 //! | [`change`] | names, pins, removal, prune |
 //! | [`report`] | the page, as text |
 //! | [`completion`] | TAB, in the shells themselves |
@@ -34,5 +35,6 @@ mod sample;
 #[path = "../support/terminal.rs"]
 #[allow(dead_code, reason = "shared with targets that need more")]
 mod terminal;
+mod space;
 mod usage;
 mod why;

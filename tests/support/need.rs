@@ -7,6 +7,7 @@ use std::process::Command;
 #[derive(Debug, Clone, Copy)]
 pub enum Need {
     /// To be root.
+    #[allow(dead_code, reason = "not every test target does what only root may")]
     Root,
     /// A program in `PATH` or where root's programs are.
     Program(&'static str),
@@ -14,6 +15,7 @@ pub enum Need {
     #[allow(dead_code, reason = "not every test target mounts images")]
     Loop,
     /// A binfmt_misc of a user namespace's own: Linux 6.7, and leave to make one.
+    #[allow(dead_code, reason = "not every test target registers formats")]
     PrivateBinfmt,
 }
 

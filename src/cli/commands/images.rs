@@ -1,5 +1,6 @@
 //! `rstore images`: what is here.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
@@ -91,7 +92,7 @@ pub struct Row {
     state: State,
     parent: Option<Digest>,
     step: Option<String>,
-    labels: BTreeMap<String, String>,
+    labels: Labels,
     /// Its names as filters see them: the repository alone, and with the tag.
     #[serde(skip)]
     names: Vec<String>,
@@ -153,12 +154,40 @@ fn of_graph(row: &Row, look: &Look, bytes: fn(&Costly) -> u64) -> String {
     costly.map_or_else(|| "N/A".to_owned(), |costly| look.size(bytes(costly)))
 }
 
+/// Labels, read where somebody asks for them: a plain list does not, and most images have some.
+#[derive(Debug, Default)]
+struct Labels {
+    text: String,
+    read: OnceCell<BTreeMap<String, String>>,
+}
+
+impl Labels {
+    /// Those of a JSON object of strings.
+    fn of(text: &str) -> Labels {
+        Labels {
+            text: text.to_owned(),
+            read: OnceCell::new(),
+        }
+    }
+
+    fn get(&self) -> &BTreeMap<String, String> {
+        let read = || serde_json::from_str(&self.text).unwrap_or_default();
+        self.read.get_or_init(read)
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
+
 impl Facts for Row {
     fn fact(&self, key: Key) -> Fact<'_> {
         match key {
             Key::Dangling => Fact::Is(self.state == State::Dangling),
             Key::State => Fact::Word(self.state.word()),
-            Key::Label | Key::NotLabel => Fact::Labels(&self.labels),
+            Key::Label | Key::NotLabel => Fact::Labels(self.labels.get()),
             Key::Reference => Fact::Names(self.names.iter().map(String::as_str).collect()),
             Key::Before | Key::Since | Key::Until => Fact::Time(self.first_seen),
             Key::Used => Fact::Time(self.last_used),
@@ -235,10 +264,8 @@ impl Record for Row {
                 row.platform.clone()
             }),
             Column::<Row>::new("LABELS", "Labels", "labels", |row, _| {
-                let pairs = row
-                    .labels
-                    .iter()
-                    .map(|(key, value)| format!("{key}={value}"));
+                let labels = row.labels.get();
+                let pairs = labels.iter().map(|(key, value)| format!("{key}={value}"));
                 render::text::clean(&pairs.collect::<Vec<_>>().join(","))
             }),
             Column::<Row>::new("CREATED BY", "CreatedBy", "created_by", |row, look| {
@@ -367,7 +394,7 @@ fn named_row(name: &str, blob: &BlobRow, image: Option<NamedImage>) -> Row {
             state: State::Tagged,
             parent: image.parent,
             step: image.row.step,
-            labels: serde_json::from_str(&image.row.labels).unwrap_or_default(),
+            labels: Labels::of(&image.row.labels),
             names: Vec::new(),
             place: blob.id,
             node: None,
@@ -387,7 +414,7 @@ fn named_row(name: &str, blob: &BlobRow, image: Option<NamedImage>) -> Row {
             state: State::Tagged,
             parent: None,
             step: None,
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             names: Vec::new(),
             place: blob.id,
             node: None,
@@ -506,7 +533,7 @@ fn image_row(view: &View, image: &Image) -> Row {
         state: view.classes.state(image.node()),
         parent: image.parent().map(|parent| view.graph.node(parent).digest),
         step: image.step().map(str::to_owned),
-        labels: view::labels(image),
+        labels: Labels::of(image.labels()),
         names: Vec::new(),
         place: view.graph.node(image.node()).blob,
         node: Some(image.node()),
@@ -531,7 +558,7 @@ fn document_row(view: &View, node: NodeId) -> Row {
         state: view.classes.state(node),
         parent: None,
         step: None,
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         names: Vec::new(),
         place: document.blob,
         node: Some(node),

@@ -33,7 +33,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
-    let view = View::of(context.open_to_write()?, context.now)?;
+    let view = View::of(context.open_to_write()?, context.now)?.with_grace(context.now)?;
     let mut targets = Vec::new();
     for reference in &arguments.references {
         targets.push(target(&view, reference, arguments.force)?);

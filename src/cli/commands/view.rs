@@ -32,7 +32,8 @@ impl View {
     pub fn of(store: Store, now: Millis) -> Result<View> {
         store.scan()?;
         let graph = ImageGraph::load(store.catalog())?;
-        let roots = gc::collect_roots(store.layout(), &graph, gc::policy::DEFAULT_GRACE, now)?;
+        // What a grace keeps is not what an image is.
+        let roots = gc::collect_roots(store.layout(), &graph, 0, now)?;
         let classes = Classes::of(&graph, &roots);
         Ok(View {
             store,
@@ -40,6 +41,20 @@ impl View {
             roots,
             classes,
         })
+    }
+
+    /// The same with what a grace keeps among the roots: for those who ask what keeps something.
+    /// It has the disk asked for the age of what nothing else keeps.
+    pub fn with_grace(mut self, now: Millis) -> Result<View> {
+        gc::add_grace(
+            self.store.layout(),
+            &self.graph,
+            &self.classes,
+            &mut self.roots,
+            gc::policy::DEFAULT_GRACE,
+            now,
+        )?;
+        Ok(self)
     }
 
     /// The image that stands for a manifest or an index in lists: itself, or the index's member

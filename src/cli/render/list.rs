@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::table::{self, Heading};
@@ -166,10 +166,20 @@ fn show_table<R: Record>(
 }
 
 fn show_json<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {
-    let mut document = serde_json::Map::new();
-    document.insert("schema".to_owned(), SCHEMA.into());
-    document.insert(R::PLURAL.to_owned(), serde_json::to_value(records)?);
-    json::document(out, &document)
+    // Written as it goes: a document of a hundred thousand images need not be held.
+    json::document(out, &Document(records))
+}
+
+/// The document of a list.
+struct Document<'a, R>(&'a [R]);
+
+impl<R: Record> Serialize for Document<'_, R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut document = serializer.serialize_map(Some(2))?;
+        document.serialize_entry("schema", &SCHEMA)?;
+        document.serialize_entry(R::PLURAL, self.0)?;
+        document.end()
+    }
 }
 
 fn show_json_lines<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {

@@ -9,6 +9,7 @@
 //! | [`names`] | names of files, which are bytes |
 //! | [`output`] | a line that a process wrote, as text |
 //! | [`picture`] | a part of the graph, for graphviz and for programs |
+//! | [`prometheus`] | measurements for a collector |
 //! | [`rails`] | where things stand in a drawing of the graph |
 //! | [`report`] | the page of `rstore report` |
 //! | [`svg`] | that drawing, as a picture and as a page |
@@ -31,6 +32,7 @@ pub mod list;
 pub mod names;
 pub mod output;
 pub mod picture;
+pub mod prometheus;
 pub mod rails;
 pub mod report;
 pub mod size;

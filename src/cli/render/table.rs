@@ -2,13 +2,11 @@
 
 use std::io::Write;
 
-use comfy_table::{ContentArrangement, Table, TableStyle};
-
 use super::text;
 use crate::cli::Result;
 
 /// Blanks between two columns.
-const GAP: u16 = 3;
+const GAP: usize = 3;
 
 /// A column of a table.
 #[derive(Debug, Clone)]
@@ -39,36 +37,50 @@ pub fn write(
     if let Some(width) = width {
         fit(headings, &mut rows, usize::from(width));
     }
-    let mut table = Table::new();
-    table
-        .load_style(TableStyle::new())
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .force_no_tty();
-    table.set_header(headings.iter().map(|heading| heading.title.clone()));
-    table.add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, GAP));
-    }
-    for line in table.lines() {
+    let titles: Vec<String> = headings.iter().map(|h| h.title.clone()).collect();
+    let widths = widths(&titles, &rows);
+    let mut line = String::new();
+    for row in std::iter::once(&titles).chain(&rows) {
+        line.clear();
+        for (place, text) in row.iter().enumerate() {
+            line.push_str(text);
+            let width = widths.get(place).copied().unwrap_or(0);
+            let blanks = width.saturating_sub(columns(text)) + GAP;
+            line.extend(std::iter::repeat_n(' ', blanks));
+        }
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
 
+/// How wide each column has to be.
+fn widths(titles: &[String], rows: &[Vec<String>]) -> Vec<usize> {
+    let mut widths: Vec<usize> = titles.iter().map(|title| columns(title)).collect();
+    for row in rows {
+        for (widest, text) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(columns(text));
+        }
+    }
+    widths
+}
+
+/// How many columns a text takes: of most texts, as many as it has bytes.
+fn columns(text: &str) -> usize {
+    match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        true => text.len(),
+        false => text::columns(text),
+    }
+}
+
 /// Cuts the texts of the flexible columns, the widest first, until the table fits or nothing can
 /// be cut any more: a line that the terminal wraps is better than an ID that nobody can use.
 fn fit(headings: &[Heading], rows: &mut [Vec<String>], width: usize) {
-    let length = |text: &str| text.chars().count();
-    let mut widths: Vec<usize> = headings.iter().map(|h| length(&h.title)).collect();
-    for row in rows.iter() {
-        for (widest, text) in widths.iter_mut().zip(row) {
-            *widest = (*widest).max(length(text));
-        }
-    }
-    let gaps = usize::from(GAP) * headings.len().saturating_sub(1);
+    let titles: Vec<String> = headings.iter().map(|h| h.title.clone()).collect();
+    let mut widths = widths(&titles, rows);
+    let gaps = GAP * headings.len().saturating_sub(1);
     let mut surplus = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
     while surplus > 0 {
-        let least = |place: usize| length(&headings[place].title).max(8);
+        let least = |place: usize| columns(&headings[place].title).max(8);
         let widest = (0..headings.len())
             .filter(|place| headings[*place].flexible && widths[*place] > least(*place))
             .max_by_key(|place| widths[*place]);
@@ -80,7 +92,7 @@ fn fit(headings: &[Heading], rows: &mut [Vec<String>], width: usize) {
     for row in rows {
         for ((text, width), heading) in row.iter_mut().zip(&widths).zip(headings) {
             if heading.flexible {
-                *text = text::shorten(text, *width);
+                *text = text::fit(text, *width);
             }
         }
     }
@@ -117,6 +129,17 @@ mod tests {
              0123456789ab   RUN make && make install   4.26MB\n\
              ba9876543210                              0B\n"
         );
+    }
+
+    #[test]
+    fn wide_characters_take_their_room() {
+        let headings = [Heading::new("A"), Heading::new("B")];
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let rows = vec![row(["東京", "x"]), row(["e\u{301}", "y"])];
+        let mut out = Vec::new();
+        write(&mut out, &headings, rows, None).unwrap();
+        let expected = "A      B\n東京   x\ne\u{301}      y\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

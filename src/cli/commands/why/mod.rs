@@ -72,7 +72,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             "why knows no templates: table, json or jsonl",
         ));
     }
-    let view = View::open(context)?;
+    let view = View::open(context)?.with_grace(context.now)?;
     let mut answers = Vec::new();
     for reference in &arguments.references {
         for subject in subject::meant(&view, reference)? {

@@ -1,4 +1,5 @@
-//! `make bench`: one Dockerfile of twenty steps, built by rstore, buildah and BuildKit.
+//! `make bench`: one Dockerfile of twenty steps, built by rstore, buildah and BuildKit; then
+//! [a thousand images listed](listing) by rstore, podman and docker.
 //!
 //! `RSTORE` names the program, which should be one that was compiled for speed; this one need not.
 //!
@@ -14,7 +15,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+mod listing;
 
 /// RUN and COPY steps, of each.
 const PAIRS: usize = 10;
@@ -63,12 +67,16 @@ struct Rstore {
 }
 
 impl Rstore {
-    fn new(work: &Path, tar: &Path) -> Outcome<Rstore> {
+    fn at(root: PathBuf) -> Outcome<Rstore> {
         let program = std::env::var_os("RSTORE").or(find("rstore").map(Into::into));
-        let rstore = Rstore {
+        Ok(Rstore {
             program: program.ok_or("RSTORE does not say which")?.into(),
-            root: work.join("rstore"),
-        };
+            root,
+        })
+    }
+
+    fn new(work: &Path, tar: &Path) -> Outcome<Rstore> {
+        let rstore = Rstore::at(work.join("rstore"))?;
         run(rstore.command().arg("import").arg(tar).arg("base"))?;
         Ok(rstore)
     }
@@ -180,14 +188,15 @@ impl Builder for Buildah {
     }
 }
 
-struct BuildKit {
+/// A daemon of docker's, with a client that it answers.
+struct Docker {
     client: PathBuf,
     socket: String,
     daemon: Child,
 }
 
-impl BuildKit {
-    fn new(work: &Path, tar: &Path, context: &Path) -> Outcome<BuildKit> {
+impl Docker {
+    fn start(work: &Path) -> Outcome<Docker> {
         let program = find("dockerd").ok_or("docker.io is not installed")?;
         let directory = work.join("docker");
         fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
@@ -212,27 +221,31 @@ impl BuildKit {
             .stderr(log)
             .spawn()
             .map_err(|error| error.to_string())?;
-        let mut buildkit = BuildKit {
+        Ok(Docker {
             client: PathBuf::new(),
             socket,
             daemon,
-        };
+        })
+    }
+
+    /// Tries the clients until one of them can `prepare`.
+    fn connect(&mut self, prepare: impl Fn(&Docker) -> Outcome<()>) -> Outcome<()> {
         // Newer clients want a plugin for BuildKit; the one beside the daemon suits it.
         let mut why = "there is no docker client".to_owned();
         for client in ["/usr/bin/docker".into(), find("docker").unwrap_or_default()] {
             if !client.is_file() {
                 continue;
             }
-            buildkit.client = client;
-            match buildkit.prepare(tar, context) {
-                Ok(()) => return Ok(buildkit),
+            self.client = client;
+            match self.answers().and_then(|()| prepare(self)) {
+                Ok(()) => return Ok(()),
                 Err(error) => why = error,
             }
         }
         Err(why)
     }
 
-    fn prepare(&self, tar: &Path, context: &Path) -> Outcome<()> {
+    fn answers(&self) -> Outcome<()> {
         let began = Instant::now();
         while let Err(error) = run(self.command().arg("version")) {
             if began.elapsed() > Duration::from_secs(30) {
@@ -240,8 +253,7 @@ impl BuildKit {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        run(self.command().arg("import").arg(tar).arg("base"))?;
-        run(&mut self.build(context, false)).map(drop)
+        Ok(())
     }
 
     fn command(&self) -> Command {
@@ -253,13 +265,33 @@ impl BuildKit {
     }
 }
 
-impl Builder for BuildKit {
-    fn name(&self) -> String {
-        "BuildKit (dockerd)".to_owned()
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .arg(self.daemon.id().to_string())
+            .status();
+        let _ = self.daemon.wait();
+    }
+}
+
+struct BuildKit {
+    docker: Rc<Docker>,
+}
+
+impl BuildKit {
+    fn new(work: &Path, tar: &Path, context: &Path) -> Outcome<BuildKit> {
+        let mut docker = Docker::start(work)?;
+        docker.connect(|docker| {
+            run(docker.command().arg("import").arg(tar).arg("base"))?;
+            run(&mut BuildKit::command(docker, context, false)).map(drop)
+        })?;
+        Ok(BuildKit {
+            docker: Rc::new(docker),
+        })
     }
 
-    fn build(&self, context: &Path, cached: bool) -> Command {
-        let mut command = self.command();
+    fn command(docker: &Docker, context: &Path, cached: bool) -> Command {
+        let mut command = docker.command();
         command.args(["build", "-q", "-t", "bench", "--network", "host"]);
         if !cached {
             command.arg("--no-cache");
@@ -269,12 +301,13 @@ impl Builder for BuildKit {
     }
 }
 
-impl Drop for BuildKit {
-    fn drop(&mut self) {
-        let _ = Command::new("kill")
-            .arg(self.daemon.id().to_string())
-            .status();
-        let _ = self.daemon.wait();
+impl Builder for BuildKit {
+    fn name(&self) -> String {
+        "BuildKit (dockerd)".to_owned()
+    }
+
+    fn build(&self, context: &Path, cached: bool) -> Command {
+        BuildKit::command(&self.docker, context, cached)
     }
 }
 
@@ -336,7 +369,8 @@ fn table(builders: &[Box<dyn Builder>], times: &[Times]) {
     }
 }
 
-fn bench(work: &Path) -> Outcome<()> {
+/// Builds. Returns the daemon that took part, if one could.
+fn bench_builds(work: &Path) -> Outcome<Option<Rc<Docker>>> {
     let (tar, context) = (work.join("base.tar"), work.join("context"));
     let script: &OsStr =
         concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/busybox-rootfs.sh").as_ref();
@@ -348,8 +382,12 @@ fn bench(work: &Path) -> Outcome<()> {
         Ok(buildah) => builders.push(Box::new(buildah)),
         Err(why) => println!("without buildah: {why}"),
     }
+    let mut docker = None;
     match BuildKit::new(work, &tar, &context) {
-        Ok(buildkit) => builders.push(Box::new(buildkit)),
+        Ok(buildkit) => {
+            docker = Some(Rc::clone(&buildkit.docker));
+            builders.push(Box::new(buildkit));
+        }
         Err(why) => println!("without BuildKit: {why}"),
     }
     let mut times: Vec<Times> = builders.iter().map(|_| Times::default()).collect();
@@ -373,6 +411,20 @@ fn bench(work: &Path) -> Outcome<()> {
     let counted = times[0].cold.len();
     println!("{steps} steps, half RUN, half COPY, on busybox; median of {counted}, interleaved");
     table(&builders, &times);
+    Ok(docker)
+}
+
+/// All of it, or what `only` names: `builds`, `listing`.
+fn bench(work: &Path, only: Option<&str>) -> Outcome<()> {
+    let mut docker = None;
+    match only {
+        None | Some("builds") => docker = bench_builds(work)?,
+        Some("listing") => {}
+        Some(other) => return Err(format!("there is no part {other:?}: builds, listing")),
+    }
+    if only != Some("builds") {
+        listing::bench(work, docker)?;
+    }
     Ok(())
 }
 
@@ -382,7 +434,8 @@ fn main() {
         .tempdir()
         .expect("a temporary directory");
     // The builders' daemons end before their directory goes.
-    let result = bench(work.path());
+    let only = std::env::args().nth(1);
+    let result = bench(work.path(), only.as_deref());
     if let Err(error) = result {
         eprintln!("bench: {error}");
         drop(work);
