@@ -173,13 +173,17 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="-h -V --root --config --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -191,7 +195,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__build)
-            opts="-f -t -o -q -h --file --build-context --tag --target --build-arg --label --platform --no-cache --no-cache-filter --cache-from --cache-to --network --compression --output --squash --annotation --metadata-file --pull --jobs --rm --force-rm --iidfile --quiet --check --call --progress --timestamp --add-host --shm-size --secret --ssh --allow --ulimit --root --no-progress --help"
+            opts="-f -t -o -q -h --file --build-context --tag --target --build-arg --label --platform --no-cache --no-cache-filter --cache-from --cache-to --network --compression --output --squash --annotation --metadata-file --pull --jobs --rm --force-rm --iidfile --quiet --check --call --progress --timestamp --add-host --shm-size --secret --ssh --allow --ulimit --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -325,6 +329,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -333,13 +341,17 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__completions)
-            opts="-h --root --no-progress --help"
+            opts="-h --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -351,7 +363,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__df)
-            opts="-v -q -f -h --verbose --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-v -q -f -h --verbose --format --quiet --no-trunc --bytes --sort --filter --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -377,6 +389,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -385,7 +401,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__export)
-            opts="-o -h --output --platform --root --no-progress --help"
+            opts="-o -h --output --platform --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -407,6 +423,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -415,7 +435,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__fsck)
-            opts="-q -h --repair --quick --jobs --format --quiet --no-trunc --bytes --root --no-progress --help"
+            opts="-q -h --repair --quick --jobs --format --quiet --no-trunc --bytes --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -433,6 +453,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -441,7 +465,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__graph)
-            opts="-h --format --images --layers --up --down --no-trunc --bytes --root --no-progress --help"
+            opts="-h --format --images --layers --up --down --no-trunc --bytes --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -452,6 +476,10 @@ _rstore() {
                     return 0
                     ;;
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -827,7 +855,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__history)
-            opts="-q -f -h --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-q -f -h --format --quiet --no-trunc --bytes --sort --filter --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -850,6 +878,10 @@ _rstore() {
                     return 0
                     ;;
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -861,7 +893,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__images)
-            opts="-a -q -f -h --all --tree --digests --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-a -q -f -h --all --tree --digests --format --quiet --no-trunc --bytes --sort --filter --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -887,6 +919,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -895,7 +931,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__import)
-            opts="-m -h --compression --platform --message --timestamp --root --no-progress --help"
+            opts="-m -h --compression --platform --message --timestamp --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -925,6 +961,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -933,7 +973,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__inspect)
-            opts="-f -h --format --root --no-progress --help"
+            opts="-f -h --format --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -951,6 +991,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -959,7 +1003,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__layers)
-            opts="-q -f -h --dangling --unreferenced --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-q -f -h --dangling --unreferenced --format --quiet --no-trunc --bytes --sort --filter --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -985,6 +1029,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -993,7 +1041,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__load)
-            opts="-i -q -h --input --name --compression --quiet --root --no-progress --help"
+            opts="-i -q -h --input --name --compression --quiet --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1019,6 +1067,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1027,7 +1079,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__log)
-            opts="-n -q -f -h --limit --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-n -q -f -h --limit --format --quiet --no-trunc --bytes --sort --filter --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1061,6 +1113,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1069,13 +1125,17 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__pin)
-            opts="-h --root --no-progress --help"
+            opts="-h --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1087,13 +1147,13 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__prune)
-            opts="-a -n -f -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --ignore-broken --until --filter --dry-run --force --format --no-trunc --bytes --root --no-progress --help"
+            opts="-a -n -f -q -h --dangling --stages --intermediates --snapshots --cache --cache-mounts --all --tagged --image --until --keep-last --keep --filter --grace --ignore-broken --max-used-space --reserved-space --min-free-space --policy --plan --dry-run --out --force --wait --nice --quiet --format --no-trunc --bytes --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --ignore-broken)
+                --image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1101,7 +1161,51 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --keep-last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ignore-broken)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-used-space)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reserved-space)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-free-space)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --plan)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1113,6 +1217,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1121,7 +1229,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__ps)
-            opts="-q -f -h --format --quiet --no-trunc --bytes --sort --filter --root --no-progress --help"
+            opts="-q -f -h --format --quiet --no-trunc --bytes --sort --filter --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1147,6 +1255,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1155,13 +1267,17 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__rmi)
-            opts="-f -h --force --root --no-progress --help"
+            opts="-f -h --force --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1173,7 +1289,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__save)
-            opts="-o -h --output --format --platform --root --no-progress --help"
+            opts="-o -h --output --format --platform --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1199,6 +1315,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1207,7 +1327,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__shell)
-            opts="-u -w -e -h --user --workdir --env --network --root --no-progress --help"
+            opts="-u -w -e -h --user --workdir --env --network --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1245,6 +1365,10 @@ _rstore() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1253,13 +1377,17 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__tag)
-            opts="-h --root --no-progress --help"
+            opts="-h --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1271,13 +1399,17 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__unpin)
-            opts="-h --root --no-progress --help"
+            opts="-h --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1289,13 +1421,17 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__untag)
-            opts="-h --root --no-progress --help"
+            opts="-h --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1307,7 +1443,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__version)
-            opts="-h --format --root --no-progress --help"
+            opts="-h --format --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1318,6 +1454,10 @@ _rstore() {
                     return 0
                     ;;
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1329,7 +1469,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__why)
-            opts="-h --format --no-trunc --root --no-progress --help"
+            opts="-h --format --no-trunc --root --config --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1340,6 +1480,10 @@ _rstore() {
                     return 0
                     ;;
                 --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

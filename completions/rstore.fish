@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_rstore_global_optspecs
-    string join \n root= no-progress h/help V/version
+    string join \n root= config= no-progress h/help V/version
 end
 
 function __fish_rstore_needs_command
@@ -25,6 +25,7 @@ function __fish_rstore_using_subcommand
 end
 
 complete -c rstore -n "__fish_rstore_needs_command" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_needs_command" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_needs_command" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_needs_command" -s h -l help -d 'Print help'
 complete -c rstore -n "__fish_rstore_needs_command" -s V -l version -d 'Print version'
@@ -89,6 +90,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand build" -l ssh -d 'An SSH a
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l allow -d 'What the file may ask for although it is not safe: security.insecure, network.host' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l ulimit -d 'A resource limit during RUN' -r
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand build" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l no-cache -d 'Run every step, whatever the cache has'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l squash -d 'Make one layer of all that the build adds to its base'
 complete -c rstore -n "__fish_rstore_using_subcommand build" -l force-rm -d 'Remove a step\'s container even where it failed, --rm=false notwithstanding'
@@ -101,12 +103,14 @@ complete -c rstore -n "__fish_rstore_using_subcommand import" -l platform -d 'Wh
 complete -c rstore -n "__fish_rstore_using_subcommand import" -s m -l message -d 'A comment for the image\'s history' -r
 complete -c rstore -n "__fish_rstore_using_subcommand import" -l timestamp -d 'The time, in seconds since the epoch, that the image says it was made at' -r
 complete -c rstore -n "__fish_rstore_using_subcommand import" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand import" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand import" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand load" -s i -l input -d 'The archive or the directory [default: stdin]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand load" -l name -d 'A name for an image that has none in the archive' -r
 complete -c rstore -n "__fish_rstore_using_subcommand load" -l compression -d 'How the layers of a docker-archive are compressed; those of an OCI layout stay as they are' -r
 complete -c rstore -n "__fish_rstore_using_subcommand load" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand load" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand load" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand load" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand load" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -116,17 +120,20 @@ oci-archive\t'A tar archive of an OCI image layout'
 oci\t'An OCI image layout directory, a new one or one that gets the images besides its own'"
 complete -c rstore -n "__fish_rstore_using_subcommand save" -l platform -d 'Which platform of an image docker-archive gets [default: this machine\'s]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand save" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand save" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand save" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand save" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand export" -s o -l output -d 'The file; - is stdout [default: stdout]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand export" -l platform -d 'Which platform of an image that has several [default: this machine\'s]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand export" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand export" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand export" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand images" -l format -d 'table, json, jsonl, or a template such as \'{{.ID}} {{.Size}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand images" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand images" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand images" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand images" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand images" -s a -l all -d 'Also images without a name, and a column that says what they are'
 complete -c rstore -n "__fish_rstore_using_subcommand images" -l tree -d 'Draw what descends from what'
 complete -c rstore -n "__fish_rstore_using_subcommand images" -l digests -d 'Show manifest digests'
@@ -139,6 +146,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand history" -l format -d 'tab
 complete -c rstore -n "__fish_rstore_using_subcommand history" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand history" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand history" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand history" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand history" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand history" -l no-trunc -d 'Print IDs, digests and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand history" -l bytes -d 'Print sizes in bytes'
@@ -146,6 +154,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand history" -l no-progress -d
 complete -c rstore -n "__fish_rstore_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand inspect" -s f -l format -d 'json, jsonl, or a template such as \'{{.Config.User}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand inspect" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand inspect" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand inspect" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l format -d 'How it is drawn' -r -f -a "tree\t'Lines of text'
@@ -155,6 +164,7 @@ svg\t'A picture'
 html\t'A page that finds things in the picture'
 json\t'For programs'"
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand graph" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l images -d 'Images only [default]'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l layers -d 'Layers too'
 complete -c rstore -n "__fish_rstore_using_subcommand graph" -l up -d 'Who needs what is named'
@@ -167,6 +177,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand layers" -l format -d 'tabl
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand layers" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l dangling -d 'Only layers that nothing but dangling images holds, or nothing at all'
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -l unreferenced -d 'Only layers that no manifest holds'
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -s q -l quiet -d 'Print IDs only'
@@ -176,6 +187,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand layers" -l no-progress -d 
 complete -c rstore -n "__fish_rstore_using_subcommand layers" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand why" -l format -d 'table, json or jsonl' -r
 complete -c rstore -n "__fish_rstore_using_subcommand why" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand why" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand why" -l no-trunc -d 'Print digests in full'
 complete -c rstore -n "__fish_rstore_using_subcommand why" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -183,6 +195,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand df" -l format -d 'table, j
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand df" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand df" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand df" -s v -l verbose -d 'Also each image with its own and its shared bytes, and each cache mount'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand df" -l no-trunc -d 'Print IDs, digests and texts in full'
@@ -193,6 +206,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand ps" -l format -d 'table, j
 complete -c rstore -n "__fish_rstore_using_subcommand ps" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand ps" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand ps" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand ps" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand ps" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand ps" -l no-trunc -d 'Print IDs, digests and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand ps" -l bytes -d 'Print sizes in bytes'
@@ -203,32 +217,50 @@ complete -c rstore -n "__fish_rstore_using_subcommand log" -l format -d 'table, 
 complete -c rstore -n "__fish_rstore_using_subcommand log" -l sort -d 'Sort by a column, named in lower case: \'size\', \'size:desc\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand log" -s f -l filter -d 'Show only what matches' -r
 complete -c rstore -n "__fish_rstore_using_subcommand log" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand log" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand log" -s q -l quiet -d 'Print IDs only'
 complete -c rstore -n "__fish_rstore_using_subcommand log" -l no-trunc -d 'Print IDs, digests and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand log" -l bytes -d 'Print sizes in bytes'
 complete -c rstore -n "__fish_rstore_using_subcommand log" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand log" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand tag" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand tag" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand tag" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand tag" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand untag" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand untag" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand untag" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand untag" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand rmi" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand rmi" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand rmi" -s f -l force -d 'Remove an image that was named by its ID and has several names'
 complete -c rstore -n "__fish_rstore_using_subcommand rmi" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand rmi" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand pin" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand pin" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand pin" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand pin" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand unpin" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand unpin" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand unpin" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand unpin" -s h -l help -d 'Print help'
-complete -c rstore -n "__fish_rstore_using_subcommand prune" -l ignore-broken -d 'Go on although this document cannot be read: it stays, what only it needs may go' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l image -d 'Only what was made for or from this image' -r
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l until -d 'Spare what was used within AGE, or since a time' -r
-complete -c rstore -n "__fish_rstore_using_subcommand prune" -l filter -d 'Of the cache mounts take only those of this ID: id=/root/.cache' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l keep-last -d 'Of each repository spare the N tags whose images were used last' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l keep -d 'Spare tags that match' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l filter -d 'Remove only what matches: label=NAME, until=24h, id=/root/.cache' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l grace -d 'Leave alone for how long what other tools wrote [default: 1h]' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l ignore-broken -d 'Go on although this document cannot be read: it stays, what only it needs may go' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l max-used-space -d 'Remove no more than it takes for the store to be this small' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l reserved-space -d 'Never make the store smaller than this' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l min-free-space -d 'Remove no more than it takes for this much to be free on the file system' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l policy -d 'Do what the configuration has under this name' -r
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l plan -d 'Remove what a plan lists and nothing else, as far as nothing needs it by now' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l out -d 'Write the plan to a file, for --plan' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l wait -d 'Wait for a prune that is running, at most for AGE' -r
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l format -d 'table or json' -r
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l dangling -d 'Dangling images, what only they reached, unreferenced layers, debris [default]'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l stages -d 'Also images that builds of tagged ones copied from, and those these were made from'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l intermediates -d 'Also images that tagged ones descend from'
@@ -236,8 +268,11 @@ complete -c rstore -n "__fish_rstore_using_subcommand prune" -l snapshots -d 'Un
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l cache -d 'The records of the build cache'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l cache-mounts -d 'The directories of RUN --mount=type=cache'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -s a -l all -d 'Whatever tagged and pinned images don\'t need in order to run'
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l tagged -d 'Also tagged images; needs a rule that says which'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -s n -l dry-run -d 'Show what would go, and remove nothing'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -s f -l force -d 'Don\'t ask'
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -l nice -d 'Let everything else on the machine go first: lowest priority for processor and disk'
+complete -c rstore -n "__fish_rstore_using_subcommand prune" -s q -l quiet -d 'One line, for a log, in place of the list; twice: nothing but errors'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l no-trunc -d 'Print IDs and texts in full'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l bytes -d 'Print sizes in bytes'
 complete -c rstore -n "__fish_rstore_using_subcommand prune" -l no-progress -d 'Show no progress, only results and what fails'
@@ -245,6 +280,7 @@ complete -c rstore -n "__fish_rstore_using_subcommand prune" -s h -l help -d 'Pr
 complete -c rstore -n "__fish_rstore_using_subcommand fsck" -l jobs -d 'How many blobs are read at the same time [default: as many as there are processors, 8 at most]' -r
 complete -c rstore -n "__fish_rstore_using_subcommand fsck" -l format -d 'table, json, jsonl, or a template such as \'{{.Kind}} {{.Subject}}\'' -r
 complete -c rstore -n "__fish_rstore_using_subcommand fsck" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand fsck" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand fsck" -l repair -d 'Put right what can be, move away what is corrupt'
 complete -c rstore -n "__fish_rstore_using_subcommand fsck" -l quick -d 'Read no blob: compare names and sizes only'
 complete -c rstore -n "__fish_rstore_using_subcommand fsck" -s q -l quiet -d 'Print only what is found, a subject a line, and no notes'
@@ -258,13 +294,16 @@ complete -c rstore -n "__fish_rstore_using_subcommand shell" -s e -l env -d 'A v
 complete -c rstore -n "__fish_rstore_using_subcommand shell" -l network -d 'The network that it sees [default: host, or that of the failed step]' -r -f -a "host\t'The machine\'s own'
 none\t'None but the loopback device'"
 complete -c rstore -n "__fish_rstore_using_subcommand shell" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand shell" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand shell" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand shell" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand completions" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand completions" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand completions" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand version" -l format -d 'table or json' -r
 complete -c rstore -n "__fish_rstore_using_subcommand version" -l root -d 'The store\'s directory [default: /var/lib/rstore as root, $XDG_DATA_HOME/rstore otherwise]' -r -F
+complete -c rstore -n "__fish_rstore_using_subcommand version" -l config -d 'The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]' -r -F
 complete -c rstore -n "__fish_rstore_using_subcommand version" -l no-progress -d 'Show no progress, only results and what fails'
 complete -c rstore -n "__fish_rstore_using_subcommand version" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rstore -n "__fish_rstore_using_subcommand help; and not __fish_seen_subcommand_from build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help" -f -a "build" -d 'Build an image from a Dockerfile'

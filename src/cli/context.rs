@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::GlobalArgs;
+use super::config::Config;
 use super::{Result, exit, host};
 use crate::catalog::Millis;
 use crate::oci::Platform;
@@ -39,20 +40,24 @@ pub struct Context {
     pub now: Millis,
     /// Whether progress is to be shown.
     pub progress: bool,
+    /// What the configuration says.
+    pub config: Config,
 }
 
 impl Context {
     /// Looks around.
     pub fn new(global: &GlobalArgs) -> Result<Context> {
+        let config = Config::load(global.config.as_deref())?;
         Ok(Context {
-            root: match &global.root {
+            root: match global.root.as_ref().or(config.root.as_ref()) {
                 Some(root) => root.clone(),
                 None => default_root()?,
             },
             out: BufWriter::new(io::stdout()),
             terminal: Terminal::look(),
             now: host::now(),
-            progress: !global.no_progress,
+            progress: !global.no_progress && config.no_progress != Some(true),
+            config,
         })
     }
 

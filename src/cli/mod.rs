@@ -10,6 +10,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`args`] | the words of the command line, as clap types |
+//! | [`config`] | configuration files: defaults for flags, prune policies by name |
 //! | [`commands`] | a verb a file |
 //! | [`context`] | what every command holds: the root, the output, the terminal, the time |
 //! | [`exit`] | errors told to people, and the exit codes: in this one place |
@@ -28,6 +29,7 @@ use clap::Parser;
 
 pub mod args;
 pub mod commands;
+pub mod config;
 pub mod context;
 pub mod exit;
 pub mod filter;

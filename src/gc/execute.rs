@@ -7,6 +7,7 @@ use crate::graph::ImageGraph;
 use crate::layout::Layout;
 use crate::lock::FileLock;
 
+use super::Policy;
 use super::condemn::{Condemning, UNFINISHED};
 use super::plan::{ItemKind, Plan};
 use super::report::{Progress, Report};
@@ -76,7 +77,7 @@ pub(super) fn execute(
             sweep.trees(graph, plan, now)?;
         }
         report = sweep.report;
-        close(catalog, &report, now)?;
+        close(catalog, &report, now, plan)?;
     } else {
         super::condemn::reap_dead(layout, catalog)?;
     }
@@ -109,13 +110,57 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
     sweep.snapshots()?;
     sweep.tombstones()?;
     let report = sweep.report;
-    close(catalog, &report, now)?;
+    close(
+        catalog,
+        &report,
+        now,
+        &Plan::nothing(&Policy::default(), now),
+    )?;
     Ok(report)
 }
 
+/// How many images one prune names in the journal; it counts the others.
+const NAMED: usize = 200;
+
 /// Notes what was done. Unless it was stopped, nothing is left for [`finish`] to do.
-fn close(catalog: &Catalog, report: &Report, now: Millis) -> Result<()> {
+fn close(catalog: &Catalog, report: &Report, now: Millis, plan: &Plan) -> Result<()> {
     catalog.write(|tx| {
+        let by = match &plan.policy.name {
+            Some(name) => format!("prune {name}: "),
+            None => String::new(),
+        };
+        let why = match plan.policy.scope.tagged {
+            true => super::Reason::Expired.words(),
+            false => super::Reason::Named.words(),
+        };
+        for name in &report.untagged {
+            tx.note(&JournalEntry {
+                time: now,
+                operation: "untag".to_owned(),
+                subject: name.clone(),
+                bytes: 0,
+                detail: format!("{by}{why}"),
+            })?;
+        }
+        let images = plan.items.iter();
+        let images = images.filter(|i| matches!(i.kind, ItemKind::Image | ItemKind::Index));
+        for item in images.take(NAMED) {
+            let row = match &item.digest {
+                Some(digest) => tx.blob(digest)?,
+                None => None,
+            };
+            // What something has begun to need is still there.
+            if row.is_some_and(|row| row.present) {
+                continue;
+            }
+            tx.note(&JournalEntry {
+                time: now,
+                operation: "remove".to_owned(),
+                subject: item.label(),
+                bytes: item.freed,
+                detail: format!("{by}{}", item.reason.words()),
+            })?;
+        }
         if !report.stopped {
             tx.set_meta(UNFINISHED, "0")?;
         }
@@ -125,7 +170,7 @@ fn close(catalog: &Catalog, report: &Report, now: Millis) -> Result<()> {
                 operation: "prune".to_owned(),
                 subject: format!("{} items", report.removed.items),
                 bytes: report.removed.freed,
-                detail: report.words(),
+                detail: format!("{by}{}", report.words()),
             })?;
         }
         Ok::<_, WriteError<Error>>(())

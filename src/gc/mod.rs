@@ -11,6 +11,10 @@
 //! | [`mark`](mod@mark) | what is reachable; stops at what it cannot read | nothing |
 //! | [`policy`] | scopes and filters, as a value | nothing |
 //! | [`select`] | which images go under a policy | nothing |
+//! | [`target`] | how much of that goes, and in which order, where there is to be room | reads |
+//! | [`kept`] | what stays, and for what | nothing |
+//! | [`idle`] | whether a prune is certain to find nothing to do | the catalog |
+//! | [`saved`] | a plan in a file: of this store, of this format | the file |
 //! | `assemble` | making the plan of all that | reads |
 //! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
 //! | [`cache_mounts`] | which cache mounts are in use | their locks |
@@ -50,6 +54,8 @@ pub mod condemn;
 pub mod debris;
 pub mod disk;
 pub mod execute;
+pub mod idle;
+pub mod kept;
 pub mod mark;
 pub mod plan;
 pub mod policy;
@@ -58,19 +64,22 @@ mod properties;
 pub mod report;
 pub mod reserve;
 pub mod roots;
+pub mod saved;
 pub mod select;
 pub mod sweep;
+pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod time;
 pub mod usage;
 
 use assemble::Request;
 
 pub use mark::{Reachable, Unreadable, mark};
 pub use plan::{Item, ItemKind, Plan, Reason, Totals};
-pub use policy::{Policy, Scope};
+pub use policy::{Filter, Policy, Scope, Thing};
 pub use report::{Failure, Progress, Report};
 pub use usage::{Usage, UsageKind, UsageRow};
 
@@ -98,6 +107,14 @@ pub enum Error {
     /// The plan was made of another graph than the one given with it.
     #[error("the plan is not of this moment; make it again, or narrow it to what may still go")]
     Stale,
+    /// A file holds no plan for this store.
+    #[error("plan {}: {why}", path.display())]
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The policy asks for something that cannot be meant.
     #[error("{0}")]
     Policy(String),
@@ -124,8 +141,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Plans a prune: what would go under `policy`, of a graph that was just loaded. Changes nothing.
 pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -> Result<Plan> {
+    plan_filtered(layout, graph, policy, None, now)
+}
+
+/// Like [`plan`], of what passes the filter that the policy names.
+pub fn plan_filtered(
+    layout: &Layout,
+    graph: &ImageGraph,
+    policy: &Policy,
+    filter: Option<&dyn Filter>,
+    now: Millis,
+) -> Result<Plan> {
     let mut request = Request {
-        untag: select::expired_tags(graph, policy)?,
+        untag: select::expired_tags(graph, policy, filter)?,
+        filter,
         ..Request::default()
     };
     if let Some(digest) = &policy.scope.image {
@@ -135,11 +164,13 @@ pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -
         let images = graph.images_of(node);
         let line = images.iter().flat_map(|i| graph.descendants(i.node()));
         let only = select::belongings(graph, line.chain([node]));
-        let outside = |name: &String| {
-            let tagged = graph.tags().iter().find(|(other, _)| other == name);
-            tagged.is_some_and(|(_, node)| only.contains(*node))
-        };
-        request.untag.retain(outside);
+        let nodes: hashbrown::HashMap<&str, graph::NodeId> = graph
+            .tags()
+            .iter()
+            .map(|(name, node)| (name.as_str(), *node))
+            .collect();
+        let within = |name: &String| nodes.get(name.as_str()).is_some_and(|n| only.contains(*n));
+        request.untag.retain(within);
         request.only = Some(only);
     }
     assemble::assemble(layout, graph, policy, request, now)
@@ -147,13 +178,6 @@ pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -
 
 /// Plans a prune that removes nothing but what `saved` lists, as far as it may still go.
 pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Millis) -> Result<Plan> {
-    if saved.schema != plan::SCHEMA {
-        return Err(Error::Policy(format!(
-            "the plan has format {}, and this rstore knows {}; make a new one with --dry-run --out",
-            saved.schema,
-            plan::SCHEMA
-        )));
-    }
     let still = |tag: &&plan::Untag| {
         let tagged = graph.tags().iter().find(|(name, _)| *name == tag.name);
         tagged.is_some_and(|(_, node)| graph.node(*node).digest == tag.digest)

@@ -13,6 +13,9 @@ use crate::graph::ImageGraph;
 use crate::lock::FileLock;
 use crate::oci::Digest;
 
+mod rules;
+mod space;
+
 fn layers<'a>(layers: &'a [&'a str]) -> New<'a> {
     New {
         layers,
@@ -514,7 +517,7 @@ fn tagged_images_go_only_under_a_policy_that_says_which() {
     let graph = store.graph();
     assert!(super::plan(&store.layout, &graph, &policy(tagged.clone()), NOW).is_err());
     let report = store.prune(&Policy {
-        keep_last: Some(1),
+        keep_last: std::num::NonZeroUsize::new(1),
         keep: Some("^app:1$".to_owned()),
         ..policy(tagged)
     });

@@ -7,10 +7,12 @@
 //! | [`help`] | the help of every verb, the manual pages, the completions |
 //! | [`look`] | lists, trees, reasons |
 //! | [`change`] | names, pins, removal, prune |
+//! | [`prune`] | scopes, rules, space, configuration, plans in files |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
 mod change;
 mod help;
 mod look;
+mod prune;
 mod sample;
 mod usage;

@@ -48,6 +48,16 @@ pub struct GlobalArgs {
         hide_env_values = true
     )]
     pub root: Option<PathBuf>,
+    /// The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]
+    #[arg(
+        long,
+        global = true,
+        display_order = 902,
+        value_name = "FILE",
+        env = "RSTORE_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
     /// Show no progress, only results and what fails
     #[arg(long, global = true, display_order = 901)]
     pub no_progress: bool,
@@ -76,7 +86,7 @@ pub enum Command {
     Pin(commands::pin::Args),
     /// No longer keep an image for its pin
     Unpin(commands::pin::Args),
-    Prune(commands::prune::Args),
+    Prune(Box<commands::prune::Args>),
     Fsck(commands::fsck::Args),
     Shell(commands::shell::Args),
     Completions(commands::completions::Args),
