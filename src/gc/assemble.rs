@@ -33,6 +33,8 @@ use super::{kept, target};
 pub(super) struct Request<'a> {
     /// What goes must pass it.
     pub filter: Option<&'a dyn Filter>,
+    /// Whether it is to be told for what images stay.
+    pub explain: bool,
     /// Tags that go.
     pub untag: Vec<String>,
     /// Nothing but these blobs may go, and no debris.
@@ -114,7 +116,10 @@ pub(super) fn assemble(
         }
     }
     let roots = verdict.reachable.roots();
-    plan.kept = kept::count(graph, &verdict.classes, roots, &going, &left);
+    let unmet = plan.target.as_ref().is_some_and(|target| !target.is_met());
+    if ground.request.explain || unmet {
+        plan.kept = kept::count(graph, &verdict.classes, roots, &going, &left);
+    }
     if let Some(target) = plan.target.as_mut().filter(|target| !target.is_met()) {
         target.held_by = kept::largest(graph, roots, 5);
     }
@@ -449,7 +454,7 @@ impl Ground<'_> {
                 () if snapshot.condemned.is_some() => Reason::Unfinished,
                 () if late => continue,
                 // With its image it goes as that does.
-                () if !(orphan && with_image) && !passes() => continue,
+                () if !(passes() || orphan && with_image) => continue,
                 () if scope.snapshots
                     && asked.is_none_or(|asked| asked.contains(&snapshot.chain)) =>
                 {

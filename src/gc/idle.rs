@@ -11,8 +11,9 @@
 //! | the earliest moment at which something is old enough | an age or a grace has run out |
 //! | how much is to be free | others have filled the disk |
 //!
-//! It is only noted when nothing was removed, no lease was there, and all of this was the same
-//! before the graph was read and after; and not while a directory is so young that it may change
+//! It is only noted when nothing was removed, no lease was there, the files were the same before
+//! the catalog took them in and after the prune, and the catalog before the graph was read of it
+//! and after; and not while a directory is so young that it may change
 //! without its time changing (as in git's "racy" index entries).
 
 use std::fs;
@@ -75,12 +76,19 @@ impl Fingerprint {
             stats.push(text);
             youngest = youngest.max(changed);
         }
-        let changes = catalog.read(|tx| changes(tx))?;
+        let changes = catalog.read(changes)?;
         Ok(Some(Fingerprint {
             changes,
             stats,
             youngest,
         }))
+    }
+
+    /// To be called once the catalog has taken in what other tools changed, which is a change by
+    /// itself, and before a graph is read of it.
+    pub fn taken_in(&mut self, catalog: &Catalog) -> Result<()> {
+        self.changes = catalog.read(changes)?;
+        Ok(())
     }
 }
 

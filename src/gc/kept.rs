@@ -120,7 +120,7 @@ pub(super) fn count(
 }
 
 /// The roots that hold most, the largest first.
-pub(super) fn largest(graph: &ImageGraph, roots: &RootSet, count: usize) -> Vec<Holder> {
+pub fn largest(graph: &ImageGraph, roots: &RootSet, count: usize) -> Vec<Holder> {
     let mut sizes: Vec<(u64, usize)> = Vec::new();
     for (place, root) in roots.roots.iter().enumerate() {
         let mut seen = HashSet::new();

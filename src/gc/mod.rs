@@ -43,6 +43,8 @@
 
 use std::path::PathBuf;
 
+use hashbrown::HashMap;
+
 use crate::catalog::{self, Catalog, Millis};
 use crate::graph::{ImageGraph, RootSet};
 use crate::layout::{self, Layout};
@@ -141,20 +143,31 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Plans a prune: what would go under `policy`, of a graph that was just loaded. Changes nothing.
 pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -> Result<Plan> {
-    plan_filtered(layout, graph, policy, None, now)
+    plan_asked(layout, graph, policy, &Asked::default(), now)
 }
 
-/// Like [`plan`], of what passes the filter that the policy names.
-pub fn plan_filtered(
+/// What [`plan_asked`] is asked for besides a policy.
+#[derive(Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// What goes must pass it: what the policy's filters mean.
+    pub filter: Option<&'a dyn Filter>,
+    /// Whether it is to be told of all images that stay for what they do. Where there is less room
+    /// than the policy asks for it is told in any case.
+    pub explain: bool,
+}
+
+/// Like [`plan`], of what passes a filter.
+pub fn plan_asked(
     layout: &Layout,
     graph: &ImageGraph,
     policy: &Policy,
-    filter: Option<&dyn Filter>,
+    asked: &Asked,
     now: Millis,
 ) -> Result<Plan> {
     let mut request = Request {
-        untag: select::expired_tags(graph, policy, filter)?,
-        filter,
+        untag: select::expired_tags(graph, policy, asked.filter)?,
+        filter: asked.filter,
+        explain: asked.explain,
         ..Request::default()
     };
     if let Some(digest) = &policy.scope.image {
@@ -164,7 +177,7 @@ pub fn plan_filtered(
         let images = graph.images_of(node);
         let line = images.iter().flat_map(|i| graph.descendants(i.node()));
         let only = select::belongings(graph, line.chain([node]));
-        let nodes: hashbrown::HashMap<&str, graph::NodeId> = graph
+        let nodes: HashMap<&str, graph::NodeId> = graph
             .tags()
             .iter()
             .map(|(name, node)| (name.as_str(), *node))
@@ -176,11 +189,26 @@ pub fn plan_filtered(
     assemble::assemble(layout, graph, policy, request, now)
 }
 
-/// Plans a prune that removes nothing but what `saved` lists, as far as it may still go.
+/// Plans a prune that removes nothing but what `saved` lists, as far as it may still go and was not
+/// used since.
 pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Millis) -> Result<Plan> {
+    // What was used since stays. Times in a graph are known to the second, and rounded up.
+    let since = saved.made.saturating_add(1_000);
+    let policy = Policy {
+        until: Some(saved.policy.until.map_or(since, |until| until.min(since))),
+        ..saved.policy.clone()
+    };
+    let tags: HashMap<&str, graph::NodeId> = graph
+        .tags()
+        .iter()
+        .map(|(name, node)| (name.as_str(), *node))
+        .collect();
     let still = |tag: &&plan::Untag| {
-        let tagged = graph.tags().iter().find(|(name, _)| *name == tag.name);
-        tagged.is_some_and(|(_, node)| graph.node(*node).digest == tag.digest)
+        tags.get(tag.name.as_str()).is_some_and(|node| {
+            graph.node(*node).digest == tag.digest
+                && !graph.pins().contains(node)
+                && select::last_used(graph, *node) < since
+        })
     };
     let request = Request {
         untag: saved
@@ -193,7 +221,7 @@ pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Milli
         saved: Some(saved),
         ..Request::default()
     };
-    assemble::assemble(layout, graph, &saved.policy, request, now)
+    assemble::assemble(layout, graph, &policy, request, now)
 }
 
 /// Plans the removal of named images (`rmi`): `targets` lose the tags that are given with them

@@ -27,6 +27,10 @@ const LIMIT: u64 = 4 << 30;
 /// What a store is called. One that has no name yet gets one, made of `random` bytes; a catalog
 /// that was made anew is another store, since its plans know nothing of what came before.
 pub fn store_name(layout: &Layout, catalog: &Catalog, random: [u8; 16]) -> Result<StoreName> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the store's own directory, which no image has written"
+    )]
     let root = fs::canonicalize(layout.root()).at("resolve", layout.root())?;
     let root = root.to_string_lossy().into_owned();
     if let Some(id) = catalog.read(|tx| tx.meta(STORE_ID))? {

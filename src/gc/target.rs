@@ -136,7 +136,7 @@ pub(super) fn apply(layout: &Layout, graph: &ImageGraph, plan: &mut Plan) -> Res
 }
 
 /// Of each item, whether it goes.
-fn choose(graph: &ImageGraph, plan: &Plan, target: &mut Target) -> Vec<bool> {
+pub(super) fn choose(graph: &ImageGraph, plan: &Plan, target: &mut Target) -> Vec<bool> {
     let mut order = Order::of(graph, plan);
     order.unfinished();
     while order.freed < target.wanted {

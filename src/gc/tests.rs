@@ -8,11 +8,12 @@ use super::{Plan, Policy, Scope};
 use crate::catalog::blob::{BlobKind, NewBlob};
 use crate::catalog::builds::ContainerRow;
 use crate::catalog::cache_mount::CacheMountRow;
-use crate::catalog::{Error, sync};
+use crate::catalog::{Catalog, Error, sync};
 use crate::graph::ImageGraph;
 use crate::lock::FileLock;
 use crate::oci::Digest;
 
+mod idle;
 mod rules;
 mod space;
 

@@ -363,3 +363,48 @@ fn a_prune_waits_for_another_as_long_as_it_is_told_and_at_low_priority() {
     drop(held);
     assert_eq!(waiting.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_prune_after_which_nothing_has_changed_ends_the_next_one_at_once() {
+    let store = Everything::new().sample;
+    store.ok(&["prune", "-f"]);
+    let unchanged = |arguments: &[&str]| {
+        let mut all = vec!["prune", "-f", "--format", "json"];
+        all.extend(arguments);
+        store.json(&all)["unchanged"] == true
+    };
+    // Directories must be two seconds old before their times prove anything.
+    let mut tries = 0;
+    while !unchanged(&[]) {
+        tries += 1;
+        assert!(tries < 40, "it looks every time");
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    assert_eq!(store.ok(&["prune", "-f"]), "Total reclaimed space: 0B\n");
+    assert!(!unchanged(&["--all", "-n"]), "another policy, and a look");
+    store.ok(&["tag", "app", "other"]);
+    assert!(!unchanged(&[]));
+}
+
+#[test]
+fn what_cron_and_systemd_are_given_to_run_runs() {
+    let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in [
+        "contrib/cron.d/rstore-prune",
+        "contrib/systemd/rstore-prune.service",
+    ] {
+        let text = fs::read_to_string(package.join(file)).unwrap();
+        let line = text.lines().find(|line| line.contains("rstore prune "));
+        let command = line.unwrap().split_once("/rstore ").unwrap().1;
+        let command = command.split("||").next().unwrap();
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        let everything = Everything::new();
+        let store = &everything.sample;
+        // The first command tells that it has made a catalog.
+        store.ok(&["images"]);
+        let ran = store.rstore(&arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{file}");
+        assert!(ran.stdout.lines().count() <= 1, "{file}: {}", ran.stdout);
+        assert!(!store.digests().contains(&everything.old.digest.to_string()));
+    }
+}

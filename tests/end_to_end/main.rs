@@ -23,6 +23,7 @@ mod outputs;
 mod peers;
 mod platforms;
 mod prune_beside_builds;
+mod prune_policies;
 mod rootless;
 mod same_step;
 mod save;

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::super::saved;
-use super::super::{Error as GcError, Filter, Thing};
+use super::super::{Asked, Error as GcError, Filter, Thing};
 use super::*;
 
 /// A filter of a test: what it takes.
@@ -117,8 +117,11 @@ fn a_filter_chooses_among_images_and_what_only_they_hold_goes_with_them() {
         filters: vec!["one".to_owned()],
         ..Policy::default()
     };
-    let plan =
-        super::super::plan_filtered(&store.layout, &graph, &policy, Some(&filter), NOW).unwrap();
+    let asked = Asked {
+        filter: Some(&filter),
+        explain: false,
+    };
+    let plan = super::super::plan_asked(&store.layout, &graph, &policy, &asked, NOW).unwrap();
     // Manifest, config and layer.
     assert_eq!(plan.totals.items, 3);
     store.execute(&graph, plan);
@@ -191,17 +194,45 @@ fn what_a_saved_plan_does_not_list_stays_and_so_does_what_has_become_live() {
     let listed = store.image("listed", layers(&["listed"]));
     let revived = store.image("revived", layers(&["revived"]));
     let vanished = store.image("vanished", layers(&["vanished"]));
+    let used = store.image("used", layers(&["used"]));
     let (_, saved) = through_a_file(&store, store.plan(&Policy::default()));
+    store.used_at(used, NOW + 60_000);
     let later = store.image("later", layers(&["later"]));
     store.tag("revived:latest", revived);
     fs::remove_file(store.layout.blobs().path(&vanished)).unwrap();
     let graph = store.graph();
     let plan = super::super::plan_within(&store.layout, &graph, &saved, NOW).unwrap();
     let skipped = saved::skipped(&store.layout, &graph, &saved, &plan);
-    assert_eq!(skipped.live.len(), 3, "{skipped:?}");
+    // Manifest, config and layer of what has a tag now, and of what was used since.
+    assert_eq!(skipped.live.len(), 6, "{skipped:?}");
     assert_eq!(skipped.gone, 1);
     store.execute(&graph, plan);
     assert!(!store.has(&listed) && store.has(&revived) && store.has(&later));
+    assert!(store.has(&used));
+}
+
+#[test]
+fn a_saved_plan_takes_no_tag_that_was_moved_pinned_or_used_since() {
+    let store = Store::new();
+    let images = tags(&store, &["a:moved", "a:pinned", "a:used", "a:old", "b:1"]);
+    let policy = Policy {
+        until: Some(45_000),
+        ..policy(tagged())
+    };
+    let (_, saved) = through_a_file(&store, store.plan(&policy));
+    assert_eq!(saved.untag.len(), 4);
+    store.tag("a:moved", images[4]);
+    let pin = |tx: &crate::catalog::Writer| {
+        let id = tx.blob(&images[1])?.unwrap().id;
+        tx.pin(id, 1)?;
+        Ok(())
+    };
+    store.catalog.write::<_, Error>(pin).unwrap();
+    store.used_at(images[2], NOW + 60_000);
+    let graph = store.graph();
+    let plan = super::super::plan_within(&store.layout, &graph, &saved, NOW).unwrap();
+    assert_eq!(store.execute(&graph, plan).untagged, ["a:old"]);
+    store.check();
 }
 
 #[test]

@@ -79,7 +79,12 @@ fn a_store_that_is_small_enough_loses_nothing() {
         },
         ..Policy::default()
     };
-    let plan = store.plan(&policy);
+    let graph = store.graph();
+    let asked = super::super::Asked {
+        explain: true,
+        ..Default::default()
+    };
+    let plan = super::super::plan_asked(&store.layout, &graph, &policy, &asked, NOW).unwrap();
     assert!(plan.is_empty());
     let target = plan.target.unwrap();
     assert!(target.is_met() && target.wanted == 0);

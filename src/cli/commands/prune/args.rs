@@ -156,7 +156,7 @@ pub struct Args {
     #[arg(short, long)]
     pub force: bool,
     /// Wait for a prune that is running, at most for AGE
-    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = "forever", value_parser = values::patience)]
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = "forever", conflicts_with = "dry_run", value_parser = values::patience)]
     pub wait: Option<Millis>,
     /// Let everything else on the machine go first: lowest priority for processor and disk
     #[arg(long)]

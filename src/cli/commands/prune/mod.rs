@@ -21,7 +21,7 @@ use crate::catalog::Millis;
 use crate::cli::config::PolicyWords;
 use crate::cli::render::{Format, Look};
 use crate::cli::{Context, Result, exit};
-use crate::executor::{Cancel, priority, signals};
+use crate::executor::{priority, signals};
 use crate::gc::saved::{self, Skipped};
 use crate::gc::{self, Plan, Policy, Report, idle};
 use crate::graph::ImageGraph;
@@ -77,16 +77,11 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         let plan = Plan::nothing(&policy, context.now);
         return show::unchanged(arguments, plan, start.elapsed(), context);
     }
-    let cancel = Cancel::new()?;
-    if !arguments.dry_run {
-        signals::on_interrupt(cancel.clone());
-    }
-    let patience = arguments.wait.filter(|_| !arguments.dry_run);
-    let deadline = patience.map(|most| deadline(start, most));
+    let deadline = arguments.wait.map(|most| deadline(start, most));
     let mut store = Some(store);
     loop {
         if let Some(deadline) = deadline {
-            wait(&context.root, deadline, &cancel)?;
+            wait(&context.root, deadline)?;
         }
         let opened = match store.take() {
             Some(store) => store,
@@ -149,18 +144,17 @@ fn deadline(start: Instant, most: Millis) -> Instant {
 }
 
 /// Waits until no prune runs, at most until the deadline: whoever comes first then tells the
-/// others to come again.
-fn wait(root: &Path, deadline: Instant, cancel: &Cancel) -> Result {
+/// others to come again. Nothing is held meanwhile, so that a signal may just end it.
+fn wait(root: &Path, deadline: Instant) -> Result {
     let path = root.join("rstore/prune.lock");
-    let mut go_on = || Instant::now() + LOOK < deadline && !cancel.is_cancelled();
+    let mut go_on = || Instant::now() + LOOK < deadline && signals::received().is_none();
     match FileLock::wait_existing(&path, Mode::Exclusive, &mut go_on) {
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(_) if cancel.is_cancelled() => {
-            let signal = signals::received().unwrap_or(libc::SIGINT);
-            Err(exit::Failure::Interrupted(signal).into())
-        }
-        Ok(_) => Ok(()),
+        Ok(_) => match signals::received() {
+            Some(signal) => Err(exit::Failure::Interrupted(signal).into()),
+            None => Ok(()),
+        },
     }
 }
 
@@ -177,8 +171,11 @@ fn plan(
     store: Store,
     context: &Context,
 ) -> Result<Planned> {
-    let before = idle::Fingerprint::take(store.layout(), store.catalog())?;
+    let mut before = idle::Fingerprint::take(store.layout(), store.catalog())?;
     store.scan()?;
+    if let Some(before) = &mut before {
+        before.taken_in(store.catalog())?;
+    }
     let graph = ImageGraph::load(store.catalog())?;
     let (layout, now) = (store.layout(), context.now);
     if let Some(file) = &arguments.plan {
@@ -204,9 +201,12 @@ fn plan(
         policy.scope.cache_mounts = false;
     }
     let filter = filter::read(&policy.filters, Some(&graph), now)?;
-    let filter = filter.as_ref().map(|filter| filter as &dyn gc::Filter);
+    let asked = gc::Asked {
+        filter: filter.as_ref().map(|filter| filter as &dyn gc::Filter),
+        explain: arguments.out.is_some() || !matches!(arguments.format, Format::Table),
+    };
     let (plan, unreadable) = tolerant(arguments, &mut policy, |policy| {
-        gc::plan_filtered(layout, &graph, policy, filter, now)
+        gc::plan_asked(layout, &graph, policy, &asked, now)
     })?;
     Ok(Planned {
         skipped: None,
@@ -294,7 +294,11 @@ fn carry_out(arguments: &Args, planned: Planned, start: Instant, context: &mut C
     show::done(shown, &done, &look, context)?;
     let (layout, catalog) = (store.layout(), store.catalog());
     if was_empty && is_complete(&report) {
-        idle::note(layout, catalog, &graph, &told, before, context.now)?;
+        match idle::note(layout, catalog, &graph, &told, before, context.now) {
+            // It spares the next prune some work, and is no reason for this one to fail.
+            Err(error) if error.is_no_space() => {}
+            other => other?,
+        }
     }
     removal::outcome(&report)?;
     show::outcome(&told)
