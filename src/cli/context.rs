@@ -45,9 +45,12 @@ pub struct Context {
 }
 
 impl Context {
-    /// Looks around.
-    pub fn new(global: &GlobalArgs) -> Result<Context> {
-        let config = Config::load(global.config.as_deref())?;
+    /// Looks around; reads the configuration if it is `configured`.
+    pub fn new(global: &GlobalArgs, configured: bool) -> Result<Context> {
+        let config = match configured {
+            true => Config::load(global.config.as_deref())?,
+            false => Config::default(),
+        };
         Ok(Context {
             root: match global.root.as_ref().or(config.root.as_ref()) {
                 Some(root) => root.clone(),

@@ -53,7 +53,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 /// Runs one command.
 pub fn run(arguments: Cli) -> Result {
     // Where a user's store is must be known before the namespace makes everybody root in it.
-    let mut context = Context::new(&arguments.global)?;
+    let mut context = Context::new(&arguments.global, arguments.command.is_configured())?;
     enter_namespace(&arguments.command)?;
     let mut done = commands::run(arguments.command, &mut context);
     if let Err(error) = done {

@@ -592,24 +592,13 @@ impl Ground<'_> {
                 debris::DebrisKind::Stray => Reason::Stray,
                 _ => Reason::DeadBuild,
             };
-            self.fill_tree(ItemKind::Temporary, reason, &debris.path, tally, plan)?;
+            let freed = tally.take(&self.layout.root().join(&debris.path))?;
+            let mut item = Item::new(ItemKind::Temporary, reason, freed);
+            item.id = path.into();
+            item.size = freed;
+            item.last_used = Some(debris.modified);
+            plan.push(item);
         }
-        Ok(())
-    }
-
-    fn fill_tree(
-        &self,
-        kind: ItemKind,
-        reason: Reason,
-        path: &Path,
-        tally: &mut Tally,
-        plan: &mut Plan,
-    ) -> Result<()> {
-        let freed = tally.take(&self.layout.root().join(path))?;
-        let mut item = Item::new(kind, reason, freed);
-        item.id = path.to_string_lossy().into();
-        item.size = freed;
-        plan.push(item);
         Ok(())
     }
 }

@@ -117,11 +117,17 @@ struct Idle {
     policy: String,
     fingerprint: Fingerprint,
     due: Option<Millis>,
-    min_free: Option<u64>,
+    /// How large the file system was, of which a part is to be free.
+    file_system: u64,
 }
 
 /// A policy without what changes from one moment to the next: the age instead of the moment.
+/// `None`: what comes of it may change without a trace. Of a store that is to be small somebody may
+/// have put files into it that nobody knows.
 fn key(policy: &Policy, now: Millis) -> Option<String> {
+    if policy.space.max_used.is_some() || policy.space.reserved.is_some() {
+        return None;
+    }
     let by_time = |filter: &String| filter.starts_with("until=") || filter.starts_with("used=");
     if policy.filters.iter().any(by_time) {
         return None;
@@ -131,7 +137,8 @@ fn key(policy: &Policy, now: Millis) -> Option<String> {
         until: None,
         ..policy.clone()
     };
-    serde_json::to_string(&(timeless, age)).ok()
+    // Another version may have other rules.
+    serde_json::to_string(&(env!("CARGO_PKG_VERSION"), timeless, age)).ok()
 }
 
 fn noted(catalog: &Catalog) -> Result<Vec<Idle>> {
@@ -154,10 +161,12 @@ pub fn is_idle(layout: &Layout, catalog: &Catalog, policy: &Policy, now: Millis)
     if idle.due.is_some_and(|due| due <= now) {
         return Ok(false);
     }
-    if let Some(least) = idle.min_free
-        && disk::FileSystem::of(layout.root())?.available < least
-    {
-        return Ok(false);
+    if let Some(least) = policy.space.min_free {
+        let current = disk::FileSystem::of(layout.root())?;
+        let is_met = current.available >= least.bytes(current.size);
+        if current.size != idle.file_system || !is_met {
+            return Ok(false);
+        }
     }
     let current = Fingerprint::take(layout, catalog)?;
     Ok(current.is_some_and(|current| {
@@ -197,14 +206,13 @@ pub fn note(
             idle.fingerprint.changes += 1;
         }
     }
-    let min_free = plan.target.as_ref().and_then(|target| target.min_free);
     noted.insert(
         0,
         Idle {
             policy,
             fingerprint,
             due: due(graph, plan, now),
-            min_free,
+            file_system: disk::FileSystem::of(layout.root())?.size,
         },
     );
     let Ok(text) = serde_json::to_string(&noted) else {

@@ -193,6 +193,8 @@ fn defaults_of_the_configuration_stand_behind_flags_and_variables() {
     assert_eq!(wrong.code, 2);
     let told = "config.toml:3:1: there is no key \"kep\"; did you mean \"keep\"?";
     assert!(wrong.stderr.contains(told), "{}", wrong.stderr);
+    let version = configured(&store, "nonsense", &["version"]);
+    assert_eq!(version.code, 0, "{}", version.stderr);
 }
 
 #[test]

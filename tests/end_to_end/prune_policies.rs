@@ -70,11 +70,11 @@ fn strays(store: &Rstore, count: usize) {
 fn a_prune_at_a_terminal_shows_how_far_it_is_and_ends_between_two_batches_when_told_to() {
     let store = Rstore::with_base();
     let whole = store.blobs().len();
-    strays(&store, 20_000);
+    strays(&store, 10_000);
     let mut command = store.command();
     command.args(["prune", "-f", "-q", "--grace", "0s"]);
     let mut terminal = Terminal::run(&command, 24, 120);
-    terminal.shows(&["removing [", "/20000", " left"]);
+    terminal.shows(&["removing [", "/10000", " left"]);
     kill_process(terminal.process(), Signal::INT).unwrap();
     assert_eq!(terminal.code(), Some(130));
     terminal.shows(&["stopped", "interrupted by SIGINT"]);

@@ -94,6 +94,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it has a use for the configuration; others work where that is broken, too.
+    pub fn is_configured(&self) -> bool {
+        !matches!(self, Command::Completions(_) | Command::Version(_))
+    }
+
     /// Whether it makes, counts or removes files of other owners than the user.
     pub fn touches_snapshots(&self) -> bool {
         matches!(

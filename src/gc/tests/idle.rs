@@ -159,6 +159,17 @@ fn a_floor_of_free_space_is_looked_at_each_time() {
     prune(&store, &met, NOW);
     prune(&store, &met, NOW);
     assert!(is_idle(&store, &met, NOW));
+    // What a store takes is only known by looking.
+    let ceiling = Policy {
+        space: Space {
+            max_used: Some(Room::Bytes(1 << 50)),
+            ..Space::default()
+        },
+        ..Policy::default()
+    };
+    prune(&store, &ceiling, NOW);
+    prune(&store, &ceiling, NOW);
+    assert!(!is_idle(&store, &ceiling, NOW));
     // One that cannot be met is told every time.
     let unmet = floor(Room::Percent(100));
     prune(&store, &unmet, NOW);

@@ -55,6 +55,11 @@ snapshot, container, cache_mount, cache_record, temporary). Several values of on
 them; of labels all; several keys: all of them. What goes passes; with an image go its config,
 layers and snapshots as far as nothing else needs them.
 
+JSON (--format json) has `schema`; `plan` with `items` (each with `kind`, `size`, `freed`, `reason`,
+`last_used`), `untag`, `totals`, `kept` (how much stays for what), `target` and `policy`; `report` with
+`removed`, `rescued`, `failures` and `measured`; `freed`, `target_met`, `milliseconds`; with --plan
+`skipped`; and `unchanged` where nothing has changed since the same prune had nothing to do.
+
 POLICIES have names in the configuration: /etc/rstore/config.toml, then
 $XDG_CONFIG_HOME/rstore/config.toml; see rstore-config(5). Flags beside --policy go before the
 policy's values; scopes and filters are added to its own. `nightly` is there without one, too: an
