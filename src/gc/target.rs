@@ -15,6 +15,9 @@
 //! one that makes room enough. What a ceiling or floor asks for is thus overshot by less than that
 //! step, and nothing goes that was used after something else that might have gone.
 //!
+//! A rule or a root more never makes *more* go than may, but here it may make something else go: the
+//! same room is to be made.
+//!
 //! **The reserved floor.** A step that would go below it is passed over, with all that it keeps.
 
 use std::cmp::Reverse;

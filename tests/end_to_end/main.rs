@@ -11,6 +11,7 @@ mod bad_input;
 mod cache;
 mod cache_mounts;
 mod check;
+mod configuration;
 mod contexts;
 mod copy_flags;
 mod debian;
