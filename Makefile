@@ -50,6 +50,8 @@ faults:
 
 install: $(BIN)
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rstore
+	install -D -m 644 man/rstore-config.5 $(DESTDIR)$(PREFIX)/share/man/man5/rstore-config.5
+	install -D -m 644 contrib/config.toml $(DESTDIR)$(PREFIX)/share/doc/rstore/config.toml
 	for page in man/*.1; do \
 	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/} || exit 1; \
 	done
@@ -58,7 +60,7 @@ install: $(BIN)
 	install -D -m 644 completions/rstore.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/rstore.fish
 	install -D -m 644 contrib/cron.d/rstore-prune $(DESTDIR)$(PREFIX)/share/doc/rstore/cron.d/rstore-prune
 	install -d $(DESTDIR)$(UNITDIR)
-	sed 's|@BINDIR@|$(PREFIX)/bin|' contrib/systemd/rstore-prune.service \
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' contrib/systemd/rstore-prune.service \
 	    > $(DESTDIR)$(UNITDIR)/rstore-prune.service
 	install -D -m 644 contrib/systemd/rstore-prune.timer $(DESTDIR)$(UNITDIR)/rstore-prune.timer
 
@@ -66,6 +68,8 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/rstore \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/rstore.1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/rstore-*.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man5/rstore-config.5 \
+	    $(DESTDIR)$(PREFIX)/share/doc/rstore/config.toml \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rstore \
 	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_rstore \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/rstore.fish \

@@ -267,12 +267,16 @@ impl Catalog {
         let mut guard = self.lock();
         let run = || -> std::result::Result<T, WriteError<E>> {
             let transaction = guard.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let before = transaction.total_changes();
             let value = body(&Writer {
                 reader: Reader {
                     connection: &transaction,
                 },
                 actor: &self.actor,
             })?;
+            if transaction.total_changes() != before {
+                schema::count_change(&transaction)?;
+            }
             transaction.commit()?;
             Ok(value)
         };

@@ -274,6 +274,20 @@ CREATE TABLE journal_item (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// In `meta`: how many transactions have changed something.
+pub const CHANGES: &str = "changes";
+
+/// Counts a transaction that has changed something.
+pub(super) fn count_change(connection: &Connection) -> SqlResult<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO meta VALUES (?1, '1')
+             ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
+        )?
+        .execute([CHANGES])
+        .map(drop)
+}
+
 /// Brings the catalog up to [`VERSION`]. Returns the version that it had; one larger than
 /// [`VERSION`] was left alone.
 pub fn migrate(connection: &mut Connection) -> SqlResult<i64> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::GlobalArgs;
+use super::config::Config;
 use super::{Result, exit, host};
 use crate::catalog::Millis;
 use crate::oci::Platform;
@@ -39,20 +40,27 @@ pub struct Context {
     pub now: Millis,
     /// Whether progress is to be shown.
     pub progress: bool,
+    /// What the configuration says.
+    pub config: Config,
 }
 
 impl Context {
-    /// Looks around.
-    pub fn new(global: &GlobalArgs) -> Result<Context> {
+    /// Looks around; reads the configuration if it is `configured`.
+    pub fn new(global: &GlobalArgs, configured: bool) -> Result<Context> {
+        let config = match configured {
+            true => Config::load(global.config.as_deref())?,
+            false => Config::default(),
+        };
         Ok(Context {
-            root: match &global.root {
+            root: match global.root.as_ref().or(config.root.as_ref()) {
                 Some(root) => root.clone(),
                 None => default_root()?,
             },
             out: BufWriter::new(io::stdout()),
             terminal: Terminal::look(),
             now: host::now(),
-            progress: !global.no_progress,
+            progress: !global.no_progress && config.no_progress != Some(true),
+            config,
         })
     }
 

@@ -8,6 +8,7 @@
 //! | `dangling`, `unreferenced`, `duplicate`, `empty` | `true`, `false` | what is, or isn't |
 //! | `state`, `status`, `operation`, `type` | a word | what has it |
 //! | `label`, `label!` | `NAME`, `NAME=VALUE` | what has the label; what doesn't |
+//! | `id` | an ID, or the beginning of one | what is called so |
 //! | `reference` | a name with `*`, `?`, `[…]` | what is called so |
 //! | `before`, `since` | an image | what was seen before it, after it |
 //! | `until` | an age or a time | what was first seen before |
@@ -49,6 +50,8 @@ pub enum Key {
     NotLabel,
     /// A pattern that one of its names matches.
     Reference,
+    /// Its ID, or the beginning of it.
+    Id,
     /// Seen before an image.
     Before,
     /// Seen after an image.
@@ -74,6 +77,7 @@ impl Key {
             Key::Label => "label",
             Key::NotLabel => "label!",
             Key::Reference => "reference",
+            Key::Id => "id",
             Key::Before => "before",
             Key::Since => "since",
             Key::Until => "until",
@@ -95,6 +99,8 @@ pub enum Fact<'a> {
     Labels(&'a BTreeMap<String, String>),
     /// Its names.
     Names(Vec<&'a str>),
+    /// Its ID.
+    Id(&'a str),
     /// A moment.
     Time(Millis),
 }
@@ -124,6 +130,7 @@ enum Test {
     Word(String),
     Label(String, Option<String>),
     Name(Regex),
+    Id(String),
     Before(Millis),
     After(Millis),
 }
@@ -209,6 +216,7 @@ impl Vocabulary<'_> {
                 None => Test::Label(value.to_owned(), None),
             },
             Key::Reference => Test::Name(pattern(value).map_err(bad)?),
+            Key::Id => Test::Id(value.to_owned()),
             Key::Before => Test::Before((self.image_time)(value)?),
             Key::Since => Test::After((self.image_time)(value)?),
             Key::Until | Key::Used => Test::Before(values::moment(value, self.now).map_err(bad)?),
@@ -228,10 +236,19 @@ fn holds(test: &Test, fact: &Fact) -> bool {
         (Test::Name(pattern), Fact::Names(names)) => {
             names.iter().any(|name| pattern.is_match(name))
         }
+        (Test::Id(wanted), Fact::Id(id)) => is_called(id, wanted),
         (Test::Before(limit), Fact::Time(time)) => time < limit,
         (Test::After(limit), Fact::Time(time)) => time > limit,
         _ => false,
     }
+}
+
+/// Whether an ID is meant: in full or, of a digest, by four digits at least.
+fn is_called(id: &str, wanted: &str) -> bool {
+    let digits = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    let is_prefix = digits.len() >= 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = id.strip_prefix("sha256:");
+    id == wanted || is_prefix && hex.is_some_and(|hex| hex.starts_with(digits))
 }
 
 /// A file name pattern, in which neither `*` nor `?` stands for a `/`, as docker has it.
@@ -273,6 +290,7 @@ mod tests {
                 Key::State => Fact::Word("stage"),
                 Key::Label | Key::NotLabel => Fact::Labels(&self.labels),
                 Key::Reference => Fact::Names(vec!["reg/app:1", "reg/app"]),
+                Key::Id => Fact::Id("sha256:abcdef"),
                 Key::Until | Key::Before | Key::Since => Fact::Time(100),
                 _ => Fact::Nothing,
             }
@@ -285,6 +303,7 @@ mod tests {
         Key::Label,
         Key::NotLabel,
         Key::Reference,
+        Key::Id,
         Key::Before,
         Key::Since,
         Key::Until,
@@ -324,6 +343,10 @@ mod tests {
             (&["reference=*"], false),
             (&["reference=reg/a?p:[12]"], true),
             (&["reference=reg/app:[!1]"], false),
+            (&["id=abcd"], true),
+            (&["id=sha256:abcdef"], true),
+            (&["id=abc"], false),
+            (&["id=bcde"], false),
             (&["before=four"], false),
             (&["since=four"], true),
             (&["until=5s"], true),

@@ -19,6 +19,7 @@ pub struct File {
 /// Every file.
 pub fn files() -> io::Result<Vec<File>> {
     let mut files = manual_pages()?;
+    files.push(config_page());
     for (_, name, script) in completion::SCRIPTS {
         files.push(File {
             path: format!("completions/{name}"),
@@ -26,6 +27,29 @@ pub fn files() -> io::Result<Vec<File>> {
         });
     }
     Ok(files)
+}
+
+/// `rstore-config.5`: what the configuration may say, and the example that says it.
+fn config_page() -> File {
+    const EXAMPLE: &str = include_str!("../../contrib/config.toml");
+    // roff takes a dot or a quote at the beginning of a line for a request, a backslash for more.
+    let example: String = EXAMPLE
+        .lines()
+        .map(|line| format!("\\&{}\n", line.replace('\\', "\\e").replace('-', "\\-")))
+        .collect();
+    let content = format!(
+        ".TH rstore\\-config 5 \"\" \"rstore {}\" rstore\n\
+         .SH NAME\nrstore\\-config \\- the configuration of rstore, and its prune policies\n\
+         .SH FILES\n/etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml; or the one that\n\
+         \\-\\-config or RSTORE_CONFIG names.\n\
+         .SH CONTENT\nTOML. An example with every key:\n.PP\n.nf\n{example}.fi\n\
+         .SH SEE ALSO\nrstore(1), rstore\\-prune(1), rstore\\-build(1)\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    File {
+        path: "man/rstore-config.5".to_owned(),
+        content: content.into_bytes(),
+    }
 }
 
 /// `rstore.1`, and one page a verb.

@@ -10,6 +10,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`args`] | the words of the command line, as clap types |
+//! | [`config`] | configuration files: defaults for flags, prune policies by name |
 //! | [`commands`] | a verb a file |
 //! | [`completion`] | what a shell completes |
 //! | [`context`] | what every command holds: the root, the output, the terminal, the time |
@@ -30,6 +31,7 @@ use clap::Parser;
 pub mod args;
 pub mod commands;
 pub mod completion;
+pub mod config;
 pub mod context;
 pub mod exit;
 pub mod filter;
@@ -53,7 +55,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 /// Runs one command.
 pub fn run(arguments: Cli) -> Result {
     // Where a user's store is must be known before the namespace makes everybody root in it.
-    let mut context = Context::new(&arguments.global)?;
+    let mut context = Context::new(&arguments.global, arguments.command.is_configured())?;
     enter_namespace(&arguments.command)?;
     let mut done = commands::run(arguments.command, &mut context);
     if let Err(error) = done {

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::catalog::Millis;
 use crate::catalog::blob::BlobKind;
@@ -23,13 +23,18 @@ use super::debris::{self, CONTAINERS, Debris, SNAPSHOTS};
 use super::disk::{self, BlobFacts, Survey, Tally};
 use super::mark::{Reachable, mark};
 use super::plan::{Item, ItemKind, Plan, Reason, Untag};
-use super::policy::Policy;
+use super::policy::{Filter, Policy, Thing};
 use super::roots::{self, LeaseFiles};
 use super::select::{self, Limits, Selection};
+use super::{kept, target};
 
 /// What is asked for besides the policy.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Request<'a> {
+    /// What goes must pass it.
+    pub filter: Option<&'a dyn Filter>,
+    /// Whether it is to be told for what images stay.
+    pub explain: bool,
     /// Tags that go.
     pub untag: Vec<String>,
     /// Nothing but these blobs may go, and no debris.
@@ -52,6 +57,8 @@ struct Ground<'a> {
     policy: &'a Policy,
     request: Request<'a>,
     debris: Vec<Debris>,
+    /// What the saved plan lists.
+    saved: Option<HashSet<(ItemKind, String)>>,
     now: Millis,
 }
 
@@ -89,6 +96,10 @@ pub(super) fn plan_and_doomed(
             Some(survey) => debris::list_with(graph, layout, &survey.strays)?,
             None => debris::list(graph, layout)?,
         },
+        saved: request.saved.map(|saved| {
+            let items = saved.items.iter();
+            items.map(|item| (item.kind, item.label())).collect()
+        }),
         graph,
         layout,
         policy,
@@ -105,13 +116,31 @@ pub(super) fn plan_and_doomed(
             "nothing is removed: a writer (lease {}) is older than the catalog, and what it uses is not known; try again when it has ended",
             roots.unknown.join(", ")
         ));
+        plan.is_transient = true;
         return Ok((plan, NodeSet::of(graph)));
     }
     roots = roots.without_tags(&ground.request.untag);
     ground.keep_containers(&mut roots);
-    let verdict = ground.judge(roots, &mut plan.notes)?;
+    let verdict = ground.judge(roots, &mut plan)?;
     ground.fill(&verdict, &mut plan)?;
-    Ok((plan, verdict.doomed))
+    let mut going = verdict.doomed.clone();
+    let mut left = NodeSet::of(graph);
+    // A saved plan has met its target already.
+    if ground.request.saved.is_none() {
+        left = target::apply(layout, graph, &mut plan)?;
+        for node in left.iter() {
+            going.remove(node);
+        }
+    }
+    let roots = verdict.reachable.roots();
+    let unmet = plan.target.as_ref().is_some_and(|target| !target.is_met());
+    if ground.request.explain || unmet {
+        plan.kept = kept::count(graph, &verdict.classes, roots, &going, &left);
+    }
+    if let Some(target) = plan.target.as_mut().filter(|target| !target.is_met()) {
+        target.held_by = kept::largest(graph, roots, 5);
+    }
+    Ok((plan, going))
 }
 
 impl Ground<'_> {
@@ -121,11 +150,25 @@ impl Ground<'_> {
     }
 
     fn saved_has(&self, kind: ItemKind, label: &str) -> bool {
-        let Some(saved) = self.request.saved else {
+        let Some(saved) = &self.saved else {
             return true;
         };
-        let is = |item: &Item| item.kind == kind && item.label() == label;
-        saved.items.iter().any(is)
+        saved.contains(&(kind, label.to_owned()))
+    }
+
+    /// Whether something that is no blob passes the filter.
+    fn passes(&self, kind: ItemKind, id: &str, seen: Option<Millis>, used: Option<Millis>) -> bool {
+        self.request.filter.is_none_or(|filter| {
+            filter.passes(&Thing {
+                kind,
+                id,
+                names: Vec::new(),
+                image: None,
+                state: None,
+                first_seen: seen,
+                last_used: used,
+            })
+        })
     }
 
     /// Containers that failed steps left, and that stay, keep what they stand on.
@@ -164,6 +207,10 @@ impl Ground<'_> {
             .policy
             .until
             .is_some_and(|until| container.created >= until);
+        let created = Some(container.created);
+        if !self.passes(ItemKind::Container, &container.id, created, created) {
+            return None;
+        }
         match container.status {
             None if self.is_general() || self.request.saved.is_some() => Some(Reason::DeadBuild),
             Some(_) if self.policy.scope.containers && !late => Some(Reason::FailedStep),
@@ -172,11 +219,12 @@ impl Ground<'_> {
     }
 
     /// Says what goes.
-    fn judge(&self, mut roots: RootSet, notes: &mut Vec<String>) -> Result<Verdict> {
+    fn judge(&self, mut roots: RootSet, plan: &mut Plan) -> Result<Verdict> {
         let mut limits = Limits {
             only: self.request.only.clone(),
             named: self.request.named.clone(),
             spared: Vec::new(),
+            filter: self.request.filter,
         };
         let mut verdict = self.judge_once(&roots, &limits)?;
         verdict.facts = match self.request.survey {
@@ -188,12 +236,13 @@ impl Ground<'_> {
         if young.is_empty() || self.policy.grace <= 0 {
             return Ok(verdict);
         }
-        notes.push(format!(
+        plan.notes.push(format!(
             "{} blobs that another tool wrote a short while ago are left alone (--grace)",
             young.len()
         ));
         for (node, modified) in young {
             let until = modified.saturating_add(self.policy.grace);
+            plan.is_due(until);
             roots.add(node, RootKind::Grace { until });
             limits.spared.push(node);
         }
@@ -411,19 +460,35 @@ impl Ground<'_> {
             .graph
             .chains(images().filter(|image| goes(image.node())));
         let roots = verdict.reachable.roots();
+        // Those of the images that the prune is restricted to.
+        let only = self.request.only.as_ref().filter(|_| self.saved.is_none());
+        let asked = only.map(|only| {
+            let images = images().filter(|image| only.contains(image.node()));
+            self.graph.chains(images)
+        });
+        let asked = asked.as_ref();
         for snapshot in self.graph.snapshots() {
             let restricted = self.request.only.is_some() && self.request.saved.is_none();
             let late = self
                 .policy
                 .until
                 .is_some_and(|until| snapshot.last_used >= until);
-            let orphan =
-                !kept.contains(&snapshot.chain) && (!restricted || gone.contains(&snapshot.chain));
+            let with_image = gone.contains(&snapshot.chain);
+            let orphan = !kept.contains(&snapshot.chain) && (!restricted || with_image);
+            let (seen, used) = (Some(snapshot.first_seen), Some(snapshot.last_used));
+            let id = snapshot.chain.to_string();
+            let passes = || self.passes(ItemKind::Snapshot, &id, seen, used);
             let reason = match () {
                 () if roots.snapshots.contains(&snapshot.id) => continue,
                 () if snapshot.condemned.is_some() => Reason::Unfinished,
                 () if late => continue,
-                () if scope.snapshots && !restricted => Reason::Derived,
+                // With its image it goes as that does.
+                () if !(passes() || orphan && with_image) => continue,
+                () if scope.snapshots
+                    && asked.is_none_or(|asked| asked.contains(&snapshot.chain)) =>
+                {
+                    Reason::Derived
+                }
                 () if orphan && scope.takes_images() => Reason::NoImage,
                 () => continue,
             };
@@ -466,7 +531,14 @@ impl Ground<'_> {
         let restricted = self.request.only.is_some() && self.request.saved.is_none();
         for (record, image) in self.graph.cache() {
             // Records of images that go vanish with them.
-            if restricted || image.is_some_and(|node| verdict.doomed.contains(node)) {
+            let only = self.request.only.as_ref().filter(|_| restricted);
+            if only.is_some_and(|only| image.is_none_or(|node| !only.contains(node)))
+                || image.is_some_and(|node| verdict.doomed.contains(node))
+            {
+                continue;
+            }
+            let (seen, used) = (Some(record.created), Some(record.last_used));
+            if !self.passes(ItemKind::CacheRecord, &record.key.to_string(), seen, used) {
                 continue;
             }
             let late = self
@@ -501,8 +573,9 @@ impl Ground<'_> {
         for mount in self.graph.cache_mounts() {
             let path = cache_mounts::place(mount);
             let late = policy.until.is_some_and(|until| mount.last_used >= until);
-            let named = policy.cache_mounts.is_empty() || policy.cache_mounts.contains(&mount.name);
-            if late || !named || !self.saved_has(ItemKind::CacheMount, &path.to_string_lossy()) {
+            let (seen, used) = (Some(mount.first_seen), Some(mount.last_used));
+            let passes = self.passes(ItemKind::CacheMount, &mount.name, seen, used);
+            if late || !passes || !self.saved_has(ItemKind::CacheMount, &path.to_string_lossy()) {
                 continue;
             }
             if cache_mounts::is_in_use(self.layout, mount)? {
@@ -518,6 +591,7 @@ impl Ground<'_> {
             plan.push(item);
         }
         if in_use > 0 {
+            plan.is_transient = true;
             let word = ItemKind::CacheMount.word(in_use);
             plan.notes
                 .push(format!("{in_use} {word} in use: left alone"));
@@ -530,7 +604,14 @@ impl Ground<'_> {
             return Ok(());
         }
         for debris in &self.debris {
-            if !debris::may_go(debris, roots, self.policy.grace, self.now)
+            if !debris::may_go(debris, roots, self.policy.grace, self.now) {
+                if debris.kind == debris::DebrisKind::Stray {
+                    plan.is_due(debris.modified.saturating_add(self.policy.grace));
+                }
+                continue;
+            }
+            let path = debris.path.to_string_lossy();
+            if !self.passes(ItemKind::Temporary, &path, None, Some(debris.modified))
                 || !self.saved_has(ItemKind::Temporary, &debris.path.to_string_lossy())
             {
                 continue;
@@ -540,24 +621,13 @@ impl Ground<'_> {
                 debris::DebrisKind::Stray => Reason::Stray,
                 _ => Reason::DeadBuild,
             };
-            self.fill_tree(ItemKind::Temporary, reason, &debris.path, tally, plan)?;
+            let freed = tally.take(&self.layout.root().join(&debris.path))?;
+            let mut item = Item::new(ItemKind::Temporary, reason, freed);
+            item.id = path.into();
+            item.size = freed;
+            item.last_used = Some(debris.modified);
+            plan.push(item);
         }
-        Ok(())
-    }
-
-    fn fill_tree(
-        &self,
-        kind: ItemKind,
-        reason: Reason,
-        path: &Path,
-        tally: &mut Tally,
-        plan: &mut Plan,
-    ) -> Result<()> {
-        let freed = tally.take(&self.layout.root().join(path))?;
-        let mut item = Item::new(kind, reason, freed);
-        item.id = path.to_string_lossy().into();
-        item.size = freed;
-        plan.push(item);
         Ok(())
     }
 }

@@ -267,7 +267,9 @@ impl<'a> Condemning<'a> {
                 tx.forget_cache_record(key)?;
             }
         }
-        if self.plan.policy.scope.cache {
+        let policy = &self.plan.policy;
+        let all = policy.filters.is_empty() && policy.space.is_unlimited();
+        if policy.scope.cache && policy.scope.image.is_none() && all {
             let before = self.plan.policy.until.unwrap_or(Millis::MAX);
             tx.forget_context_files(before)?;
             tx.forget_remote_files(before)?;

@@ -161,6 +161,19 @@ pub(super) fn is_sibling(name: &str) -> bool {
         .any(|target| fsutil::is_temporary_sibling(name, target))
 }
 
+/// Whether there is a temporary sibling of `index.json` and the like.
+pub(super) fn has_siblings(layout: &Layout) -> Result<bool> {
+    for directory in [layout.root().to_path_buf(), layout.private()] {
+        for entry in fs::read_dir(&directory).at("read", &directory)? {
+            let name = entry.at("read", &directory)?.file_name();
+            if is_sibling(&name.to_string_lossy()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 struct Entry {
     path: PathBuf,
     name: String,

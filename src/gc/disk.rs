@@ -18,11 +18,31 @@ use std::path::Path;
 use hashbrown::HashMap;
 
 use crate::catalog::Millis;
-use crate::fsutil::{self, allocated};
+use crate::fsutil::{self, IoContext, allocated};
 use crate::graph::{ImageGraph, NodeId, NodeSet};
 use crate::layout::{BlobStat, Layout};
 
 use super::Result;
+
+/// How large a file system is, and how much of it an ordinary user may still take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystem {
+    /// All of it, in bytes.
+    pub size: u64,
+    /// What is free, in bytes.
+    pub available: u64,
+}
+
+impl FileSystem {
+    /// Of the one that `path` is on.
+    pub fn of(path: &Path) -> fsutil::Result<FileSystem> {
+        let stat = rustix::fs::statvfs(path).at("statvfs", path)?;
+        Ok(FileSystem {
+            size: stat.f_blocks.saturating_mul(stat.f_frsize),
+            available: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+}
 
 /// What `stat` says of doomed blobs, in the order of the graph.
 #[derive(Debug, Default)]

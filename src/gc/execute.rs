@@ -79,7 +79,8 @@ pub(super) fn execute(
         }
         report = sweep.report;
         let more = particulars(plan, &report, taken);
-        close(catalog, operation(plan), &report, more, now)?;
+        let by = plan.policy.name.as_deref();
+        close(catalog, (operation(plan), by), &report, more, now)?;
     } else {
         super::condemn::reap_dead(layout, catalog)?;
     }
@@ -119,7 +120,13 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
     sweep.snapshots()?;
     sweep.tombstones()?;
     let report = sweep.report;
-    close(catalog, "prune", &report, Particulars::default(), now)?;
+    close(
+        catalog,
+        ("prune", None),
+        &report,
+        Particulars::default(),
+        now,
+    )?;
     Ok(report)
 }
 
@@ -186,10 +193,11 @@ fn journal_item(item: &Item) -> Option<JournalItem> {
     })
 }
 
-/// Notes what was done. Unless it was stopped, nothing is left for [`finish`] to do.
+/// Notes what was done, and by which policy. Unless it was stopped, nothing is left for [`finish`]
+/// to do.
 fn close(
     catalog: &Catalog,
-    operation: &str,
+    (operation, by): (&str, Option<&str>),
     report: &Report,
     more: Particulars,
     now: Millis,
@@ -208,7 +216,10 @@ fn close(
                 operation: operation.to_owned(),
                 subject,
                 bytes: report.removed.freed,
-                detail: report.words(),
+                detail: match by {
+                    Some(policy) => format!("{policy}: {}", report.words()),
+                    None => report.words(),
+                },
             };
             tx.note_with(&entry, more)?;
         }

@@ -11,6 +11,10 @@
 //! | [`mark`](mod@mark) | what is reachable; stops at what it cannot read | nothing |
 //! | [`policy`] | scopes and filters, as a value | nothing |
 //! | [`select`] | which images go under a policy | nothing |
+//! | [`target`] | how much of that goes, and in which order, where there is to be room | reads |
+//! | [`kept`] | what stays, and for what | nothing |
+//! | [`idle`] | whether a prune is certain to find nothing to do | the catalog |
+//! | [`saved`] | a plan in a file: of this store, of this format | the file |
 //! | `assemble` | making the plan of all that | reads |
 //! | [`disk`] | what the disk says of what is to go: bytes, hard links, age | reads |
 //! | [`cache_mounts`] | which cache mounts are in use | their locks |
@@ -40,6 +44,8 @@
 
 use std::path::PathBuf;
 
+use hashbrown::HashMap;
+
 use crate::catalog::{self, Catalog, Millis};
 use crate::graph::{ImageGraph, RootSet};
 use crate::layout::{self, Layout};
@@ -52,6 +58,8 @@ pub mod debris;
 pub mod disk;
 pub mod execute;
 mod files;
+pub mod idle;
+pub mod kept;
 pub mod mark;
 pub mod plan;
 pub mod policy;
@@ -60,19 +68,22 @@ mod properties;
 pub mod report;
 pub mod reserve;
 pub mod roots;
+pub mod saved;
 pub mod select;
 pub mod sweep;
+pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod time;
 pub mod usage;
 
 use assemble::Request;
 
 pub use mark::{Reachable, Unreadable, mark};
 pub use plan::{Item, ItemKind, Plan, Reason, Totals};
-pub use policy::{Policy, Scope};
+pub use policy::{Filter, Policy, Scope, Thing};
 pub use report::{Failure, Progress, Report};
 pub use usage::{Detail, ImageUsage, Prune, Usage, UsageKind, UsageRow};
 
@@ -100,6 +111,14 @@ pub enum Error {
     /// The plan was made of another graph than the one given with it.
     #[error("the plan is not of this moment; make it again, or narrow it to what may still go")]
     Stale,
+    /// A file holds no plan for this store.
+    #[error("plan {}: {why}", path.display())]
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The policy asks for something that cannot be meant.
     #[error("{0}")]
     Policy(String),
@@ -126,8 +145,31 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Plans a prune: what would go under `policy`, of a graph that was just loaded. Changes nothing.
 pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -> Result<Plan> {
+    plan_asked(layout, graph, policy, &Asked::default(), now)
+}
+
+/// What [`plan_asked`] is asked for besides a policy.
+#[derive(Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// What goes must pass it: what the policy's filters mean.
+    pub filter: Option<&'a dyn Filter>,
+    /// Whether it is to be told of all images that stay for what they do. Where there is less room
+    /// than the policy asks for it is told in any case.
+    pub explain: bool,
+}
+
+/// Like [`plan`], of what passes a filter.
+pub fn plan_asked(
+    layout: &Layout,
+    graph: &ImageGraph,
+    policy: &Policy,
+    asked: &Asked,
+    now: Millis,
+) -> Result<Plan> {
     let mut request = Request {
-        untag: select::expired_tags(graph, policy)?,
+        untag: select::expired_tags(graph, policy, asked.filter)?,
+        filter: asked.filter,
+        explain: asked.explain,
         ..Request::default()
     };
     if let Some(digest) = &policy.scope.image {
@@ -137,28 +179,38 @@ pub fn plan(layout: &Layout, graph: &ImageGraph, policy: &Policy, now: Millis) -
         let images = graph.images_of(node);
         let line = images.iter().flat_map(|i| graph.descendants(i.node()));
         let only = select::belongings(graph, line.chain([node]));
-        let outside = |name: &String| {
-            let tagged = graph.tags().iter().find(|(other, _)| other == name);
-            tagged.is_some_and(|(_, node)| only.contains(*node))
-        };
-        request.untag.retain(outside);
+        let nodes: HashMap<&str, graph::NodeId> = graph
+            .tags()
+            .iter()
+            .map(|(name, node)| (name.as_str(), *node))
+            .collect();
+        let within = |name: &String| nodes.get(name.as_str()).is_some_and(|n| only.contains(*n));
+        request.untag.retain(within);
         request.only = Some(only);
     }
     assemble::assemble(layout, graph, policy, request, now)
 }
 
-/// Plans a prune that removes nothing but what `saved` lists, as far as it may still go.
+/// Plans a prune that removes nothing but what `saved` lists, as far as it may still go and was not
+/// used since.
 pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Millis) -> Result<Plan> {
-    if saved.schema != plan::SCHEMA {
-        return Err(Error::Policy(format!(
-            "the plan has format {}, and this rstore knows {}; make a new one with --dry-run --out",
-            saved.schema,
-            plan::SCHEMA
-        )));
-    }
+    // What was used since stays. Times in a graph are known to the second, and rounded up.
+    let since = saved.made.saturating_add(1_000);
+    let policy = Policy {
+        until: Some(saved.policy.until.map_or(since, |until| until.min(since))),
+        ..saved.policy.clone()
+    };
+    let tags: HashMap<&str, graph::NodeId> = graph
+        .tags()
+        .iter()
+        .map(|(name, node)| (name.as_str(), *node))
+        .collect();
     let still = |tag: &&plan::Untag| {
-        let tagged = graph.tags().iter().find(|(name, _)| *name == tag.name);
-        tagged.is_some_and(|(_, node)| graph.node(*node).digest == tag.digest)
+        tags.get(tag.name.as_str()).is_some_and(|node| {
+            graph.node(*node).digest == tag.digest
+                && !graph.pins().contains(node)
+                && select::last_used(graph, *node) < since
+        })
     };
     let request = Request {
         untag: saved
@@ -171,7 +223,7 @@ pub fn plan_within(layout: &Layout, graph: &ImageGraph, saved: &Plan, now: Milli
         saved: Some(saved),
         ..Request::default()
     };
-    assemble::assemble(layout, graph, &saved.policy, request, now)
+    assemble::assemble(layout, graph, &policy, request, now)
 }
 
 /// Plans the removal of named images (`rmi`): `targets` lose the tags that are given with them

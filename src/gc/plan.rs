@@ -10,10 +10,13 @@ use crate::catalog::blob::HighWater;
 use crate::graph::{NodeId, State};
 use crate::oci::Digest;
 
+use super::kept::Kept;
 use super::policy::Policy;
+use super::target::Target;
+use super::time;
 
 /// The format of a saved plan.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What an item is.
 #[derive(
@@ -142,7 +145,11 @@ pub struct Item {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
     /// When it was last used, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "time::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub last_used: Option<Millis>,
     /// Tags that go with it.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
@@ -193,12 +200,25 @@ pub struct Totals {
     pub freed: u64,
 }
 
+/// Tells one store from another.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StoreName {
+    /// Its directory, without symbolic links.
+    pub root: String,
+    /// What its catalog was called at random when it first made a plan.
+    pub id: String,
+}
+
 /// What a prune removes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Plan {
     /// [`SCHEMA`].
     pub schema: u32,
+    /// Of which store it is, where it is to be carried out later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreName>,
     /// When it was made.
+    #[serde(with = "time")]
     pub made: Millis,
     /// What it was made for.
     pub policy: Policy,
@@ -210,6 +230,18 @@ pub struct Plan {
     pub totals: Totals,
     /// What is left alone although it was asked for, and why, in words.
     pub notes: Vec<String>,
+    /// Of the images that stay, how many stay for what.
+    #[serde(default)]
+    pub kept: Vec<Kept>,
+    /// How much was to go and how much does, where the policy says how much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// Whether something stays for what may end without leaving a trace.
+    #[serde(skip)]
+    pub is_transient: bool,
+    /// When something that stays for its age alone is old enough to go, at the earliest.
+    #[serde(skip)]
+    pub due: Option<Millis>,
     /// The newest numbers of the graph that it was made of.
     #[serde(skip)]
     pub high_water: HighWater,
@@ -262,14 +294,43 @@ impl Plan {
     pub fn nothing(policy: &Policy, made: Millis) -> Plan {
         Plan {
             schema: SCHEMA,
+            store: None,
             made,
             policy: policy.clone(),
             items: Vec::new(),
             untag: Vec::new(),
             totals: Totals::default(),
             notes: Vec::new(),
+            kept: Vec::new(),
+            target: None,
+            is_transient: false,
+            due: None,
             high_water: HighWater::default(),
             by_name: false,
+        }
+    }
+
+    /// Takes note that something stays only until then.
+    pub(super) fn is_due(&mut self, moment: Millis) {
+        self.due = Some(self.due.map_or(moment, |due| due.min(moment)));
+    }
+
+    /// Leaves only the items for which `stays` says so, in their order.
+    pub(super) fn retain(&mut self, stays: impl Fn(usize) -> bool) {
+        let items = std::mem::take(&mut self.items);
+        self.totals = Totals::default();
+        let mut places: Vec<Option<u32>> = Vec::with_capacity(items.len());
+        for (place, mut item) in items.into_iter().enumerate() {
+            if !stays(place) {
+                places.push(None);
+                continue;
+            }
+            let with = item
+                .with
+                .and_then(|with| places.get(with as usize).copied());
+            item.with = with.flatten();
+            let place = self.push(item);
+            places.push(u32::try_from(place).ok());
         }
     }
 
@@ -278,6 +339,21 @@ impl Plan {
         self.totals.count(item.kind, item.freed);
         self.items.push(item);
         self.items.len() - 1
+    }
+
+    /// The plan without its lists: what is left to tell when they are done.
+    pub fn summary(&self) -> Plan {
+        Plan {
+            store: self.store.clone(),
+            totals: self.totals.clone(),
+            notes: self.notes.clone(),
+            kept: self.kept.clone(),
+            target: self.target.clone(),
+            is_transient: self.is_transient,
+            due: self.due,
+            high_water: self.high_water,
+            ..Plan::nothing(&self.policy, self.made)
+        }
     }
 
     /// Whether nothing goes.

@@ -4,12 +4,25 @@
 //! ones: otherwise a tag more could make a prune take more, namely the ancestors that it turns
 //! from dangling into intermediate images.
 //!
-//! **Filters** say which of those stay nevertheless. An image that a filter keeps keeps the images
-//! that it was made from.
+//! **Rules** say which of those stay nevertheless. An image that a rule keeps keeps the images
+//! that it was made from. More rules never make a prune take more.
+//!
+//! **Space** says how much of that goes, the least recently used first. The words are BuildKit's:
+//!
+//! | | is | |
+//! |---|---|---|
+//! | `max_used` | a ceiling | of what the store takes, all of it: things go until it is that small |
+//! | `min_free` | a floor | of what is free on the file system: things go until it is that much |
+//! | `reserved` | a floor | of what the store takes: nothing goes that would make it smaller, whatever the others ask for; alone it is what things go down to |
+
+use std::num::NonZeroUsize;
 
 use crate::catalog::Millis;
-use crate::graph::{Holds, State};
+use crate::graph::{Holds, Image, State};
 use crate::oci::Digest;
+
+use super::plan::ItemKind;
+use super::time;
 
 /// An hour, in milliseconds: how long what other tools wrote is left alone.
 pub const DEFAULT_GRACE: Millis = 3_600_000;
@@ -101,23 +114,68 @@ impl Scope {
     }
 }
 
+/// So much room: in bytes, or as a part of the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Room {
+    /// Bytes.
+    Bytes(u64),
+    /// Hundredths of the file system's size, from 0 to 100.
+    Percent(u8),
+}
+
+impl Room {
+    /// The bytes, on a file system of this size.
+    pub fn bytes(self, file_system: u64) -> u64 {
+        match self {
+            Room::Bytes(bytes) => bytes,
+            Room::Percent(percent) => {
+                let bytes = u128::from(file_system) * u128::from(percent) / 100;
+                u64::try_from(bytes).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
+/// How much is to go; see the head of this file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Space {
+    /// The most that the store may take.
+    pub max_used: Option<Room>,
+    /// What the store may always take.
+    pub reserved: Option<Room>,
+    /// The least that is to be free on the file system.
+    pub min_free: Option<Room>,
+}
+
+impl Space {
+    /// Whether nothing is said: all goes that may.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Space::default()
+    }
+}
+
 /// What a prune is to take, and what it is to spare.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
+    /// What it is called in the configuration; a policy of flags has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Which kinds of things may go.
     pub scope: Scope,
     /// Spare what was used at or after this moment.
+    #[serde(with = "time::optional")]
     pub until: Option<Millis>,
-    /// Of each repository, spare the tags used last, this many.
-    pub keep_last: Option<usize>,
+    /// Of each repository, spare the tags whose images were used last, this many.
+    pub keep_last: Option<NonZeroUsize>,
     /// Spare tags that match this regular expression.
     pub keep: Option<String>,
-    /// Spare images that these do not match: `label=KEY[=VALUE]` and `label!=…`, as
-    /// (negated, key, value).
-    pub labels: Vec<LabelFilter>,
-    /// Of the cache mounts, spare those that have none of these IDs; nothing here spares none.
-    pub cache_mounts: Vec<String>,
+    /// What the [`Filter`] that goes with it was made of: only what passes goes.
+    pub filters: Vec<String>,
+    /// How much of it goes.
+    pub space: Space,
     /// How long what other tools wrote is left alone, by mtime, in milliseconds.
     pub grace: Millis,
     /// Documents that cannot be read, and of which it is not to be minded what they need.
@@ -125,26 +183,52 @@ pub struct Policy {
     pub ignore_broken: Vec<Digest>,
 }
 
-/// A condition on an image's labels.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LabelFilter {
-    /// Whether it must *not* have it.
-    pub negated: bool,
-    /// The label.
-    pub key: String,
-    /// Its value; any where there is none.
-    pub value: Option<String>,
+impl Policy {
+    /// Whether it says which of several things go: tagged images only go under one that does.
+    pub fn is_selective(&self) -> bool {
+        self.until.is_some()
+            || self.keep_last.is_some()
+            || self.keep.is_some()
+            || !self.filters.is_empty()
+            || !self.space.is_unlimited()
+    }
+}
+
+/// Something that a filter is asked about.
+#[derive(Clone)]
+pub struct Thing<'a> {
+    /// What it is.
+    pub kind: ItemKind,
+    /// What it is called: an ID, a digest, a path below the root, the ID of a cache mount.
+    pub id: &'a str,
+    /// Its tags; of a tag, that alone.
+    pub names: Vec<&'a str>,
+    /// The image, if it is one.
+    pub image: Option<Image<'a>>,
+    /// What the image is.
+    pub state: Option<State>,
+    /// When the store first heard of it.
+    pub first_seen: Option<Millis>,
+    /// When it was last used.
+    pub last_used: Option<Millis>,
+}
+
+/// Says which things a prune takes: the filter engine of the lists, seen from here.
+pub trait Filter {
+    /// Whether a thing passes. One that has nothing of what is asked for does not.
+    fn passes(&self, thing: &Thing) -> bool;
 }
 
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
+            name: None,
             scope: Scope::default(),
             until: None,
             keep_last: None,
             keep: None,
-            labels: Vec::new(),
-            cache_mounts: Vec::new(),
+            filters: Vec::new(),
+            space: Space::default(),
             grace: DEFAULT_GRACE,
             ignore_broken: Vec::new(),
         }

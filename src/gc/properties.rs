@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::mark::mark;
+use super::plan::{Item, ItemKind, Plan, Reason};
 use super::policy::{Policy, Scope};
 use super::select::{Limits, select};
+use super::target::{Target, choose};
 use super::testing::{NOW, New, Store, policy};
 use super::{Detail, Prune, UsageKind};
 use crate::catalog::BlobKind;
 use crate::graph::sample::Letters;
-use crate::graph::{Classes, NodeSet, Roles, RootKind, RootSet};
+use crate::graph::{Classes, NodeId, NodeSet, Roles, RootKind, RootSet};
 use crate::oci::Digest;
 use crate::oci::document::Role;
 
@@ -66,13 +68,17 @@ fn scopes() -> impl Strategy<Value = Scope> {
 
 /// What a plan would remove.
 fn doomed(letters: &Letters, roots: &RootSet, scope: &Scope) -> NodeSet {
-    let graph = &letters.graph;
     let policy = Policy {
         scope: scope.clone(),
         ..Policy::default()
     };
+    doomed_under(letters, roots, &policy)
+}
+
+fn doomed_under(letters: &Letters, roots: &RootSet, policy: &Policy) -> NodeSet {
+    let graph = &letters.graph;
     let classes = Classes::of(graph, roots);
-    let selection = select(graph, &classes, &policy, &Limits::default());
+    let selection = select(graph, &classes, policy, &Limits::default());
     let reachable = mark(graph, roots, &selection.stay).unwrap();
     let mut doomed = NodeSet::of(graph);
     for node in graph.nodes().filter(|node| !reachable.contains(node.node)) {
@@ -81,8 +87,140 @@ fn doomed(letters: &Letters, roots: &RootSet, scope: &Scope) -> NodeSet {
     doomed
 }
 
+/// A plan in which these go, each freeing some bytes of its own.
+fn plan_of(letters: &Letters, doomed: &NodeSet, scope: &Scope) -> Plan {
+    let graph = &letters.graph;
+    let policy = Policy {
+        scope: scope.clone(),
+        ..Policy::default()
+    };
+    let mut plan = Plan::nothing(&policy, 0);
+    for node in doomed.iter() {
+        let (kind, reason) = match graph.node(node).kind {
+            BlobKind::Index => (ItemKind::Index, Reason::Dangling),
+            BlobKind::Manifest if graph.image(node).is_some() => {
+                (ItemKind::Image, Reason::Dangling)
+            }
+            BlobKind::Manifest => (ItemKind::Artifact, Reason::Dangling),
+            BlobKind::Config => (ItemKind::Config, Reason::OnlyThere),
+            _ => (ItemKind::Layer, Reason::OnlyThere),
+        };
+        let mut item = Item::new(kind, reason, 1 + node.index() as u64 % 7);
+        item.digest = Some(graph.node(node).digest);
+        plan.push(item);
+    }
+    plan
+}
+
+/// What goes of a plan for the sake of so many bytes, and how many these are.
+fn chosen(letters: &Letters, plan: &Plan, wanted: u64) -> (NodeSet, u64) {
+    let mut target = Target {
+        used: u64::MAX,
+        wanted,
+        ..Target::default()
+    };
+    let taken = choose(&letters.graph, plan, &mut target);
+    let mut set = NodeSet::of(&letters.graph);
+    let mut freed = 0;
+    for (item, _) in plan.items.iter().zip(taken).filter(|(_, taken)| *taken) {
+        set.insert(letters.graph.find(&item.digest.unwrap()).unwrap());
+        freed += item.freed;
+    }
+    (set, freed)
+}
+
+/// Whether something that stays, of what might go, would keep this one.
+fn is_kept(letters: &Letters, doomed: &NodeSet, gone: &NodeSet, node: NodeId) -> bool {
+    let graph = &letters.graph;
+    let stays = |other: NodeId| other != node && doomed.contains(other) && !gone.contains(other);
+    let held = graph.holders(node).any(|(holder, _)| stays(holder));
+    let subject = graph
+        .links(node)
+        .any(|(target, role)| role == Role::Subject && stays(target));
+    let source = graph.image(node).is_some_and(|image| {
+        let users = image.children().chain(image.used_by());
+        users.map(|image| image.node()).any(stays)
+    });
+    held || subject || source
+}
+
+/// Seconds at which images were last used.
+fn uses() -> impl Strategy<Value = String> {
+    prop::collection::vec(2..9u8, 6).prop_map(|seconds| {
+        let images = ["A", "B", "C", "D", "E", "F"].iter().zip(seconds);
+        let words = images.map(|(name, second)| format!("{name}@{second}"));
+        words.collect::<Vec<_>>().join(" ")
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn what_goes_for_the_sake_of_room_is_enough_closed_and_no_more_than_that(
+        text in graphs(), uses in uses(), wanted in 0..60u64, less in 0..60u64
+    ) {
+        let letters = Letters::new(&format!("{text} {uses}"));
+        let scope = Scope::default();
+        let all = doomed(&letters, &letters.roots(), &scope);
+        let plan = plan_of(&letters, &all, &scope);
+        let (gone, freed) = chosen(&letters, &plan, wanted);
+        prop_assert!(freed >= wanted || gone == all, "{text} {uses}: {freed} of {wanted}");
+        for node in gone.iter() {
+            prop_assert!(!is_kept(&letters, &all, &gone, node), "{text} {uses}: {}", letters.names(&gone));
+        }
+        // Of all beginnings of the order it is the first that is enough.
+        let (fewer, freed_by_fewer) = chosen(&letters, &plan, less.min(wanted));
+        prop_assert!(fewer.iter().all(|node| gone.contains(node)));
+        prop_assert!(fewer == gone || freed_by_fewer < wanted, "{text} {uses}");
+    }
+
+    #[test]
+    fn nothing_goes_that_was_used_after_something_that_might_have_gone(
+        text in graphs(), uses in uses(), wanted in 1..40u64
+    ) {
+        let letters = Letters::new(&format!("{text} {uses}"));
+        let graph = &letters.graph;
+        let scope = Scope::default();
+        let all = doomed(&letters, &letters.roots(), &scope);
+        let (gone, _) = chosen(&letters, &plan_of(&letters, &all, &scope), wanted);
+        let none = NodeSet::of(graph);
+        let free = |node: NodeId| !is_kept(&letters, &all, &none, node);
+        let used = |node| graph.image(node).map(|image| image.last_used());
+        let stays = all.iter().filter(|node| !gone.contains(*node) && free(*node));
+        if let Some(oldest) = stays.filter_map(used).min() {
+            for node in gone.iter().filter(|node| free(*node)) {
+                prop_assert!(used(node).is_none_or(|used| used <= oldest), "{text} {uses}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_rule_never_enlarges_a_plan(
+        text in graphs(), uses in uses(), until in 1..10i64, last in 1..3usize, keep in "[A-FX-Z]"
+    ) {
+        let letters = Letters::new(&format!("{text} {uses}"));
+        let graph = &letters.graph;
+        let scope = Scope { tagged: true, ..Scope::default() };
+        let goes = |policy: &Policy| {
+            let untag = super::select::expired_tags(graph, policy, None).unwrap();
+            let roots = letters.roots().without_tags(&untag);
+            doomed_under(&letters, &roots, policy)
+        };
+        let none = Policy { scope, until: Some(i64::MAX), ..Policy::default() };
+        let widest = goes(&none);
+        let by_age = Policy { until: Some(until * 1_000), ..none.clone() };
+        let aged = goes(&by_age);
+        for more in [
+            by_age.clone(),
+            Policy { keep_last: std::num::NonZeroUsize::new(last), ..none.clone() },
+            Policy { keep: Some(keep.clone()), ..none.clone() },
+        ] {
+            prop_assert!(goes(&more).iter().all(|node| widest.contains(node)), "{text} {uses}");
+        }
+        let both = Policy { keep: Some(keep), ..by_age };
+        prop_assert!(goes(&both).iter().all(|node| aged.contains(node)), "{text} {uses}");
+    }
 
     #[test]
     fn nothing_that_is_reachable_goes_and_survivors_point_at_survivors(

@@ -7,17 +7,17 @@
 //! An image that goes is one that nothing keeps for its own sake; whether its blobs go too is for
 //! the marking to say.
 
-use std::collections::BTreeMap;
-
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use regex::Regex;
 
+use crate::catalog::Millis;
 use crate::catalog::blob::BlobKind;
 use crate::graph::{Classes, Image, ImageGraph, Node, NodeId, NodeSet, State};
 use crate::oci::Reference;
 use crate::oci::document::Role;
 
-use super::policy::{LabelFilter, Policy};
+use super::plan::ItemKind;
+use super::policy::{Filter, Policy, Thing};
 use super::{Error, Result};
 
 /// What may go, and what stays though nothing holds it.
@@ -30,17 +30,24 @@ pub struct Selection {
 }
 
 /// Limits of a selection, besides the policy.
-#[derive(Debug, Clone, Default)]
-pub struct Limits {
+#[derive(Clone, Default)]
+pub struct Limits<'a> {
     /// Nothing but these may go. `None`: anything.
     pub only: Option<NodeSet>,
     /// These were asked for by name: an untagged image that was made from one does not keep it.
     pub named: Vec<NodeId>,
     /// These stay: what other tools wrote a short while ago.
     pub spared: Vec<NodeId>,
+    /// What goes must pass it.
+    pub filter: Option<&'a dyn Filter>,
 }
 
-impl Limits {
+impl Limits<'_> {
+    /// Whether what a filter is asked about passes it.
+    pub fn pass(&self, thing: &Thing) -> bool {
+        self.filter.is_none_or(|filter| filter.passes(thing))
+    }
+
     fn allow(&self, node: NodeId) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(node))
     }
@@ -58,7 +65,7 @@ pub fn select(
         policy.scope.takes_images()
             && limits.allow(image.node())
             && classes.holds(image.node()).within(policy.scope.holds())
-            && !spares(policy, image)
+            && !spares(classes, policy, limits, image)
     };
     for image in graph.images().filter(may) {
         go.insert(image.node());
@@ -71,7 +78,7 @@ pub fn select(
     for node in graph.nodes().filter(|node| node.present && !node.condemned) {
         let stays = match graph.image(node.node) {
             Some(image) => !go.contains(image.node()),
-            None => stays_by_itself(policy, limits, node),
+            None => stays_by_itself(graph, policy, limits, node),
         };
         if stays {
             stay.insert(node.node);
@@ -83,25 +90,43 @@ pub fn select(
     Selection { go, stay }
 }
 
-/// Whether a filter spares an image that a scope takes.
-fn spares(policy: &Policy, image: &Image) -> bool {
-    policy.until.is_some_and(|until| image.last_used() >= until)
-        || (!policy.labels.is_empty() && !matches_labels(&policy.labels, image.labels()))
+/// Whether a rule spares an image that a scope takes.
+fn spares(classes: &Classes, policy: &Policy, limits: &Limits, image: &Image) -> bool {
+    if policy.until.is_some_and(|until| image.last_used() >= until) {
+        return true;
+    }
+    let Some(filter) = limits.filter else {
+        return false;
+    };
+    let id = image.id().to_string();
+    !filter.passes(&Thing {
+        kind: ItemKind::Image,
+        id: &id,
+        names: image.names().collect(),
+        image: Some(*image),
+        state: Some(classes.state(image.node())),
+        first_seen: Some(image.first_seen()),
+        last_used: Some(image.last_used()),
+    })
 }
 
-fn matches_labels(filters: &[LabelFilter], labels: &str) -> bool {
-    let labels: BTreeMap<String, String> = serde_json::from_str(labels).unwrap_or_default();
-    filters.iter().all(|filter| {
-        let has = labels
-            .get(&filter.key)
-            .is_some_and(|value| filter.value.as_ref().is_none_or(|wanted| wanted == value));
-        has != filter.negated
-    })
+/// When a document was last used: an index, when the last of its images was.
+pub(super) fn last_used(graph: &ImageGraph, node: NodeId) -> Millis {
+    let own = graph.node(node).last_used;
+    match graph.image(node) {
+        Some(image) => image.last_used(),
+        None if graph.node(node).kind == BlobKind::Index => {
+            let members = graph.images_of(node);
+            let members = members.iter().map(|image| image.last_used());
+            members.fold(own, Millis::max)
+        }
+        None => own,
+    }
 }
 
 /// A blob that is no image stays by itself if it may not go, or was used lately; and a document
 /// does too where images are not asked for by kind, but it is left out.
-fn stays_by_itself(policy: &Policy, limits: &Limits, node: Node) -> bool {
+fn stays_by_itself(graph: &ImageGraph, policy: &Policy, limits: &Limits, node: Node) -> bool {
     let document = matches!(
         node.kind,
         BlobKind::Index | BlobKind::Manifest | BlobKind::Other
@@ -111,7 +136,33 @@ fn stays_by_itself(policy: &Policy, limits: &Limits, node: Node) -> bool {
         // it needs, because it would point at nothing otherwise.
         return document;
     }
-    policy.until.is_some_and(|until| node.last_used >= until) && limits.only.is_none()
+    if limits.only.is_some() {
+        return false;
+    }
+    if policy.until.is_some_and(|until| node.last_used >= until) {
+        return true;
+    }
+    // What only images hold goes as they do; a document, or what nothing holds, is asked itself.
+    if limits.filter.is_none() || !document && graph.holders(node.node).len() > 0 {
+        return false;
+    }
+    let kind = match node.kind {
+        BlobKind::Index => ItemKind::Index,
+        BlobKind::Manifest => ItemKind::Artifact,
+        BlobKind::Config => ItemKind::Config,
+        BlobKind::Layer => ItemKind::Layer,
+        BlobKind::Other | BlobKind::Unknown => ItemKind::Blob,
+    };
+    let id = node.digest.to_string();
+    !limits.pass(&Thing {
+        kind,
+        id: &id,
+        names: graph.names(node.node).collect(),
+        image: None,
+        state: None,
+        first_seen: Some(node.first_seen),
+        last_used: Some(node.last_used),
+    })
 }
 
 /// An untagged image that stays keeps those that it was made from: without them its history, and
@@ -156,41 +207,73 @@ pub fn belongings(graph: &ImageGraph, documents: impl IntoIterator<Item = NodeId
     all
 }
 
-/// The tags that a policy for tagged images takes.
-pub fn expired_tags(graph: &ImageGraph, policy: &Policy) -> Result<Vec<String>> {
+/// The tags that a policy for tagged images takes. Those of pinned images are not among them.
+pub fn expired_tags(
+    graph: &ImageGraph,
+    policy: &Policy,
+    filter: Option<&dyn Filter>,
+) -> Result<Vec<String>> {
     if !policy.scope.tagged {
         return Ok(Vec::new());
     }
-    if policy.until.is_none() && policy.keep_last.is_none() && policy.labels.is_empty() {
+    if !policy.is_selective() {
         return Err(Error::Policy(
-            "tagged images are only removed under a policy: say --until AGE, --keep-last N or --filter label=…".to_owned(),
+            "tagged images are only removed under a policy: say --until AGE, --keep-last N, --keep REGEX, --filter KEY=VALUE or --max-used-space SIZE".to_owned(),
         ));
     }
     let keep = match &policy.keep {
-        Some(pattern) => Some(Regex::new(pattern).map_err(|error| {
-            Error::Policy(format!(
-                "--keep {pattern:?} is no regular expression: {error}"
-            ))
-        })?),
+        Some(pattern) => Some(keep_pattern(pattern).map_err(Error::Policy)?),
         None => None,
     };
-    let latest = policy.keep_last.map(|count| last_used_tags(graph, count));
+    let latest = policy
+        .keep_last
+        .map(|count| last_used_tags(graph, count.get()));
+    let pinned: HashSet<NodeId> = graph.pins().iter().copied().collect();
     let expired = |(place, (name, node)): &(usize, &(String, NodeId))| {
-        let kept = keep.as_ref().is_some_and(|keep| keep.is_match(name));
-        let late = latest.as_ref().is_some_and(|latest| latest[*place]);
-        let spared = match graph.image(*node) {
-            Some(image) => spares(policy, &image),
-            None => policy
+        let kept = pinned.contains(node)
+            || keep.as_ref().is_some_and(|keep| keep.is_match(name))
+            || latest.as_ref().is_some_and(|latest| latest[*place])
+            || policy
                 .until
-                .is_some_and(|until| graph.node(*node).last_used >= until),
-        };
-        !kept && !late && !spared
+                .is_some_and(|until| last_used(graph, *node) >= until);
+        !kept && filter.is_none_or(|filter| passes_as(graph, name, *node, filter))
     };
     let tags = graph.tags().iter().enumerate().filter(expired);
     Ok(tags.map(|(_, (name, _))| name.clone()).collect())
 }
 
-/// Of each tag, whether it is among the `count` of its repository that were used last.
+/// Reads what `--keep` says.
+pub fn keep_pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| format!("--keep {text:?} is no regular expression: {error}"))
+}
+
+/// Whether a tag passes a filter: as what it points at, under this name alone.
+fn passes_as(graph: &ImageGraph, name: &str, node: NodeId, filter: &dyn Filter) -> bool {
+    let image = graph.image(node);
+    let document = graph.node(node);
+    let id = image
+        .map_or(document.digest, |image| image.id())
+        .to_string();
+    filter.passes(&Thing {
+        kind: match document.kind {
+            BlobKind::Index => ItemKind::Index,
+            _ if image.is_some() => ItemKind::Image,
+            _ => ItemKind::Artifact,
+        },
+        id: &id,
+        names: vec![name],
+        image,
+        state: Some(State::Tagged),
+        first_seen: Some(image.map_or(document.first_seen, |image| image.first_seen())),
+        last_used: Some(last_used(graph, node)),
+    })
+}
+
+/// Of each tag, whether it is among the `count` of its repository whose images were used last;
+/// of those used at the same time, whether it stands later in `index.json`.
+///
+/// Used, not first seen: who builds the same image again under a new tag has an image that was
+/// first seen long ago under the newest tag of all.
 fn last_used_tags(graph: &ImageGraph, count: usize) -> Vec<bool> {
     let mut repositories: HashMap<String, Vec<usize>> = HashMap::new();
     for (place, (name, _)) in graph.tags().iter().enumerate() {
@@ -201,13 +284,8 @@ fn last_used_tags(graph: &ImageGraph, count: usize) -> Vec<bool> {
     }
     let mut among = vec![false; graph.tags().len()];
     for places in repositories.values_mut() {
-        let used = |place: &usize| {
-            let node = graph.tags()[*place].1;
-            graph
-                .image(node)
-                .map_or(graph.node(node).last_used, |image| image.last_used())
-        };
-        places.sort_by_key(|place| std::cmp::Reverse(used(place)));
+        let used = |place: usize| last_used(graph, graph.tags()[place].1);
+        places.sort_by_cached_key(|place| std::cmp::Reverse((used(*place), *place)));
         places
             .iter()
             .take(count)

@@ -174,6 +174,16 @@ impl Store {
         self.layout.write_index(&index, &lock).unwrap();
     }
 
+    /// Notes that an image was used.
+    pub fn used_at(&self, image: Digest, moment: Millis) {
+        self.catalog
+            .write::<_, Error>(|tx| {
+                let id = tx.blob(&image)?.unwrap().id;
+                Ok(tx.touch_image(id, moment)?)
+            })
+            .unwrap();
+    }
+
     pub fn tag(&self, name: &str, digest: Digest) {
         let bytes = self.layout.blobs().read(&digest, 1 << 20).unwrap();
         let index = matches!(

@@ -8,10 +8,14 @@ use super::{Plan, Policy, Scope};
 use crate::catalog::blob::{BlobKind, NewBlob};
 use crate::catalog::builds::ContainerRow;
 use crate::catalog::cache_mount::CacheMountRow;
-use crate::catalog::{Error, sync};
+use crate::catalog::{Catalog, Error, sync};
 use crate::graph::ImageGraph;
 use crate::lock::FileLock;
 use crate::oci::Digest;
+
+mod idle;
+mod rules;
+mod space;
 
 fn layers<'a>(layers: &'a [&'a str]) -> New<'a> {
     New {
@@ -514,7 +518,7 @@ fn tagged_images_go_only_under_a_policy_that_says_which() {
     let graph = store.graph();
     assert!(super::plan(&store.layout, &graph, &policy(tagged.clone()), NOW).is_err());
     let report = store.prune(&Policy {
-        keep_last: Some(1),
+        keep_last: std::num::NonZeroUsize::new(1),
         keep: Some("^app:1$".to_owned()),
         ..policy(tagged)
     });

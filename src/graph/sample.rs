@@ -6,6 +6,7 @@
 //! A^B       A was made from B             A&B    A copied from B
 //! S=>A      S is an artifact whose subject is A
 //! +A        tags A as `A`                 *A     pins A
+//! A@7       A was last used at second 7 (all others at second 1)
 //! !A        A cannot be read              ?A     A is absent
 //! ```
 
@@ -83,6 +84,9 @@ fn record(tx: &Writer, text: &str) -> rusqlite::Result<()> {
                 parent: Some(parent),
                 ..row
             })?;
+        } else if let Some((image, second)) = word.split_once('@') {
+            let second: crate::catalog::Millis = second.parse().unwrap();
+            tx.touch_image(blob(tx, image)?, second * 1_000)?;
         } else if let Some((image, stage)) = word.split_once('&') {
             tx.put_stage_link(blob(tx, image)?, blob(tx, stage)?)?;
         } else if let Some(name) = word.strip_prefix('+') {

@@ -16,25 +16,27 @@
 //! | [`report`] | the page, as text |
 //! | [`completion`] | TAB, in the shells themselves |
 //! | [`why`] | who keeps what, and which prune takes it |
+//! | [`prune`] | scopes, rules, space, configuration, plans in files |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
 mod bad_input;
 mod change;
-mod files;
 mod completion;
+mod files;
 mod habits;
 mod help;
 mod inspect;
 mod log;
 mod look;
-mod report;
 #[path = "../support/need.rs"]
 #[allow(dead_code, reason = "shared with targets that need more")]
 mod need;
+mod prune;
+mod report;
 mod sample;
+mod space;
 #[path = "../support/terminal.rs"]
 #[allow(dead_code, reason = "shared with targets that need more")]
 mod terminal;
-mod space;
 mod usage;
 mod why;

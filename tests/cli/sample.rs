@@ -265,6 +265,8 @@ pub fn program() -> Command {
     ] {
         command.env_remove(variable);
     }
+    // Whatever this machine's says.
+    command.env("RSTORE_CONFIG", "/dev/null");
     command
 }
 

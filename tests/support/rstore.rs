@@ -166,6 +166,8 @@ impl Rstore {
             command.env_remove(variable);
         }
         command.env("NO_COLOR", "1").env("RSTORE_ROOT", &self.root);
+        // Whatever this machine's says.
+        command.env("RSTORE_CONFIG", "/dev/null");
         command
     }
 

@@ -48,6 +48,16 @@ pub struct GlobalArgs {
         hide_env_values = true
     )]
     pub root: Option<PathBuf>,
+    /// The configuration [default: /etc/rstore/config.toml, then $XDG_CONFIG_HOME/rstore/config.toml]
+    #[arg(
+        long,
+        global = true,
+        display_order = 902,
+        value_name = "FILE",
+        env = "RSTORE_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
     /// Show no progress, only results and what fails
     #[arg(long, global = true, display_order = 901)]
     pub no_progress: bool,
@@ -80,7 +90,7 @@ pub enum Command {
     Pin(commands::pin::Args),
     /// No longer keep an image for its pin
     Unpin(commands::pin::Args),
-    Prune(commands::prune::Args),
+    Prune(Box<commands::prune::Args>),
     Fsck(commands::fsck::Args),
     Shell(commands::shell::Args),
     Completions(commands::completions::Args),
@@ -88,6 +98,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it has a use for the configuration; others work where that is broken, too.
+    pub fn is_configured(&self) -> bool {
+        !matches!(self, Command::Completions(_) | Command::Version(_))
+    }
+
     /// Whether it makes, counts or removes files of other owners than the user.
     pub fn touches_snapshots(&self) -> bool {
         matches!(

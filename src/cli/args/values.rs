@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::build::Call;
 use crate::catalog::Millis;
 use crate::executor::Resource;
+use crate::gc::policy::Room;
 use crate::oci::Platform;
 use crate::store::Store;
 
@@ -234,6 +235,58 @@ pub fn age(text: &str) -> Option<Millis> {
     (!text.is_empty()).then_some(total)
 }
 
+/// How long: `90m`, `24h`, `7d`; in milliseconds.
+pub fn duration(text: &str) -> Result<Millis, String> {
+    age(text).ok_or_else(|| format!("{text:?} is no age: 90m, 24h, 7d"))
+}
+
+/// How long to wait: an age, or `forever`.
+pub fn patience(text: &str) -> Result<Millis, String> {
+    match text {
+        "forever" => Ok(Millis::MAX),
+        _ => duration(text),
+    }
+}
+
+/// Room on a disk: a part of the file system (`10%`), or bytes in units as they are shown, which
+/// are decimal (`50GB`, `1.5tb`, `4096`), or binary ones (`50GiB`).
+pub fn room(text: &str) -> Result<Room, String> {
+    let bad =
+        || format!("{text:?} is neither a size (50GB, 512MiB) nor a part of the file system (10%)");
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent: u8 = percent.parse().map_err(|_| bad())?;
+        return match percent {
+            0..=100 => Ok(Room::Percent(percent)),
+            _ => Err(format!("{text:?} is more than all of the file system")),
+        };
+    }
+    let lower = text.to_ascii_lowercase();
+    let digits = lower
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let (letter, base) = match unit.strip_suffix("ib") {
+        Some(letter) if !letter.is_empty() => (letter, 1024_f64),
+        _ => (unit.strip_suffix('b').unwrap_or(unit), 1000_f64),
+    };
+    let power = match letter {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(bad()),
+    };
+    let number: f64 = number.parse().map_err(|_| bad())?;
+    let bytes = number * base.powi(power);
+    // More than any disk holds is a slip.
+    if !bytes.is_finite() || bytes > 1e18 {
+        return Err(bad());
+    }
+    Ok(Room::Bytes(bytes as u64))
+}
+
 /// What to do with a Dockerfile: `build`, `check`, `check,format=json`.
 pub fn call(text: &str) -> Result<Call, String> {
     let (method, format) = match text.split_once(',') {
@@ -271,6 +324,30 @@ mod tests {
         for bad in ["", "x", "5x", "h", "-1h", "1h30"] {
             assert!(moment(bad, now).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn room_is_decimal_or_binary_or_a_part_of_the_file_system() {
+        for (text, expected) in [
+            ("50GB", Room::Bytes(50_000_000_000)),
+            ("50g", Room::Bytes(50_000_000_000)),
+            ("1.5kB", Room::Bytes(1_500)),
+            ("2MiB", Room::Bytes(2 << 20)),
+            ("4096", Room::Bytes(4096)),
+            ("0", Room::Bytes(0)),
+            ("10%", Room::Percent(10)),
+            ("100%", Room::Percent(100)),
+        ] {
+            assert_eq!(room(text), Ok(expected), "{text}");
+        }
+        for bad in [
+            "", "%", "101%", "-5%", "1.5%", "x", "5q", "-1GB", "1e5", "GB", "5 GB GB", "9999999p",
+        ] {
+            assert!(room(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(duration("1h30m"), Ok(5_400_000));
+        assert_eq!(patience("forever"), Ok(Millis::MAX));
+        assert!(duration("forever").is_err() && patience("").is_err());
     }
 
     #[test]

@@ -21,7 +21,9 @@ use crate::cli::args::ListArgs;
 use crate::cli::args::values::SortKey;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
 use crate::cli::render::table::{self, Heading};
-use crate::cli::render::{Column, Format, Look, Record, SCHEMA, list, text, time};
+use crate::cli::render::{
+    Column, Format, Look, Record, SCHEMA, json as json_text, list, text, time,
+};
 use crate::cli::{Context, Result, exit};
 use crate::fsutil;
 use crate::gc::{self, Detail, ImageUsage, Usage, UsageKind};
@@ -332,7 +334,7 @@ fn write(
                 document["images"] = images.collect();
                 document["cache_mounts"] = serde_json::to_value(cache_mounts(&graph, &layout)?)?;
             }
-            render::json::document(out, &document)?;
+            json_text::document(out, &document)?;
         }
         _ => list::show(out, rows, &titles, list_arguments, look)?,
     }

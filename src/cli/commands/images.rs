@@ -61,7 +61,8 @@ const KEYS: &[Key] = &[
     Key::Used,
 ];
 
-const STATES: &[&str] = &[
+/// What images can be.
+pub const STATES: &[&str] = &[
     "tagged",
     "member",
     "pinned",

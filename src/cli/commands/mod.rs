@@ -8,9 +8,9 @@ pub mod cat;
 pub mod check;
 pub mod completions;
 pub mod df;
+mod df_metrics;
 pub mod diff;
 pub mod diff_layers;
-mod df_metrics;
 pub mod export;
 pub mod fsck;
 pub mod graph;
@@ -46,7 +46,10 @@ pub mod why;
 /// Runs one command.
 pub fn run(command: Command, context: &mut Context) -> Result {
     match command {
-        Command::Build(arguments) => build::run(&arguments, context),
+        Command::Build(mut arguments) => {
+            context.config.fill(&mut arguments);
+            build::run(&arguments, context)
+        }
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Load(arguments) => load::run(&arguments, context),
         Command::Save(arguments) => save::run(&arguments, context),

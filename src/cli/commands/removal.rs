@@ -10,18 +10,34 @@ use crate::cli::render::{Look, text};
 use crate::cli::{Context, Result};
 use crate::executor::{Cancel, signals};
 use crate::gc::{self, Item, ItemKind, Plan, Report};
+use crate::graph::ImageGraph;
+use crate::store::Store;
 
 /// Carries out a plan; a signal stops it between two batches.
 pub fn execute(view: &View, plan: Plan, now: Millis) -> Result<Report> {
+    execute_shown(&view.store, &view.graph, plan, now, &mut |_| {})
+}
+
+/// Like [`execute`], telling after each batch how far it has come.
+pub fn execute_shown(
+    store: &Store,
+    graph: &ImageGraph,
+    plan: Plan,
+    now: Millis,
+    on_progress: &mut dyn FnMut(&gc::Progress),
+) -> Result<Report> {
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
     Ok(gc::execute(
-        view.store.layout(),
-        view.store.catalog(),
-        &view.graph,
+        store.layout(),
+        store.catalog(),
+        graph,
         plan,
         now,
-        &mut |_| !cancel.is_cancelled(),
+        &mut |progress| {
+            on_progress(progress);
+            signals::received().is_none() && !cancel.is_cancelled()
+        },
     )?)
 }
 

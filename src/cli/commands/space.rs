@@ -24,13 +24,17 @@ pub fn advise(error: anyhow::Error, context: &Context) -> anyhow::Error {
 
 fn advice(context: &Context) -> String {
     let root = context.root.display();
-    let Some((some, all)) = would_free(context) else {
+    let Some(Freed { some, all, held_by }) = would_free(context) else {
         return format!("the disk is full: `rstore --root {root} prune` frees what nothing needs");
     };
     let shown = |bytes| size::shown(bytes, false);
     match (some, all) {
+        (0, 0) if held_by.is_empty() => {
+            "the disk is full, and the store has nothing to give: make room elsewhere".to_owned()
+        }
         (0, 0) => format!(
-            "the disk is full, and a prune would free nothing: remove images with `rstore --root {root} rmi`, or make room elsewhere"
+            "the disk is full, and a prune would free nothing: remove images with `rstore --root {root} rmi` (most is held by {}), or make room elsewhere",
+            held_by.join(", ")
         ),
         (0, all) => format!(
             "the disk is full: `rstore --root {root} prune --all` would free {}",
@@ -48,8 +52,18 @@ fn advice(context: &Context) -> String {
     }
 }
 
-/// What an ordinary prune, and the widest, would free; `None` where even a look takes room.
-fn would_free(context: &Context) -> Option<(u64, u64)> {
+/// What would make room.
+struct Freed {
+    /// What an ordinary prune frees.
+    some: u64,
+    /// What the widest does.
+    all: u64,
+    /// What holds most of the rest.
+    held_by: Vec<String>,
+}
+
+/// What would make room; `None` where even a look takes some.
+fn would_free(context: &Context) -> Option<Freed> {
     let machine = Arc::new(host::Machine::new());
     let store = Store::open(&context.root, OpenMode::Existing, machine).ok()?;
     let view = View::of(store, context.now).ok()?;
@@ -61,5 +75,13 @@ fn would_free(context: &Context) -> Option<(u64, u64)> {
         let plan = gc::plan(view.store.layout(), &view.graph, &policy, context.now).ok()?;
         Some(plan.totals.freed)
     };
-    Some((freed(Scope::default())?, freed(Scope::all())?))
+    let held_by = gc::kept::largest(&view.graph, &view.roots, 3);
+    let held_by = held_by.iter().filter(|holder| holder.bytes > 0);
+    Some(Freed {
+        some: freed(Scope::default())?,
+        all: freed(Scope::all())?,
+        held_by: held_by
+            .map(|holder| format!("{}: {}", holder.what, size::shown(holder.bytes, false)))
+            .collect(),
+    })
 }

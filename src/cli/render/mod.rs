@@ -26,8 +26,8 @@ use crate::catalog::Millis;
 use crate::oci::Digest;
 
 pub mod docker;
-pub mod json;
 pub mod fold;
+pub mod json;
 pub mod list;
 pub mod names;
 pub mod output;
