@@ -19,7 +19,7 @@ use super::{Docker, Outcome, Rstore, find, median, run, time};
 const ARCHIVES: usize = 10;
 const IMAGES: usize = 100;
 /// When a peer is given no further archive.
-const LOAD_SECONDS: u64 = 240;
+const LOAD_SECONDS: u64 = 120;
 /// How often each lists; the first time warms up and does not count.
 const ROUNDS: usize = 11;
 
