@@ -19,9 +19,11 @@ use super::{Docker, Outcome, Rstore, find, median, run, time};
 const ARCHIVES: usize = 10;
 const IMAGES: usize = 100;
 /// When a peer is given no further archive.
-const LOAD_SECONDS: u64 = 240;
-/// How often each lists; the first time warms up and does not count.
+const LOAD_SECONDS: u64 = 120;
+/// How often each lists; the first time warms up and does not count where there are others.
 const ROUNDS: usize = 11;
+/// When no further round is begun.
+const LIST_SECONDS: u64 = 120;
 
 /// Somebody who lists images.
 trait Lister {
@@ -182,15 +184,19 @@ pub fn bench(work: &Path, docker: Option<Rc<Docker>>) -> Outcome<()> {
         Err(why) => println!("without docker: {why}"),
     }
     let mut times: Vec<Vec<Duration>> = vec![Vec::new(); listers.len()];
-    for round in 0..ROUNDS {
+    let (began, mut rounds) = (Instant::now(), 0);
+    while rounds < ROUNDS && (rounds == 0 || began.elapsed() < Duration::from_secs(LIST_SECONDS)) {
         for ((lister, _), times) in listers.iter().zip(&mut times) {
-            let taken = time(&mut lister.command(&["images"]))?;
-            if round > 0 {
-                times.push(taken);
-            }
+            times.push(time(&mut lister.command(&["images"]))?);
+        }
+        rounds += 1;
+    }
+    if rounds > 1 {
+        for times in &mut times {
+            times.remove(0);
         }
     }
-    println!("\nimages listed; median of {}, interleaved", ROUNDS - 1);
+    println!("\nimages listed; median of {}, interleaved", times[0].len());
     println!("\n{:<28}{:>10}{:>12}{:>10}", "", "images", "time", "times");
     let first = median(&times[0]).as_secs_f64();
     for ((lister, count), times) in listers.iter().zip(&times) {
