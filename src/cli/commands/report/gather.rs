@@ -319,29 +319,26 @@ impl Chosen {
     /// first where that is the same.
     fn images(view: &View, frees: &HashMap<NodeId, u64>, alone: &HashMap<NodeId, u64>) -> Chosen {
         let graph = &view.graph;
-        let mut all: Vec<(u64, u64, State, NodeId)> = graph
+        let mut all: Vec<(u64, State, NodeId)> = graph
             .images()
             .map(|image| {
                 let node = image.node();
-                let bytes = graph.bytes_of(node);
                 let [freed, alone] = [frees, alone].map(|of| of.get(&node).copied().unwrap_or(0));
-                let own = bytes.own.allocated;
-                let worth = own.max(freed).max(alone);
-                (worth, own, view.classes.state(node), node)
+                (freed.max(alone), view.classes.state(node), node)
             })
             .collect();
         // Everything has a few blocks of its own; names tell more than these.
-        let worth = |bytes: u64| bytes >> 16;
+        let rough = |worth: u64| worth >> 16;
         all.sort_unstable_by(|one, other| {
-            (worth(other.0), one.2, other.0, one.3).cmp(&(worth(one.0), other.2, one.0, other.3))
+            (rough(other.0), one.1, other.0, one.2).cmp(&(rough(one.0), other.1, one.0, other.2))
         });
         let mut chosen = Chosen::new();
-        for (place, (_, own, _, node)) in all.into_iter().enumerate() {
+        for (place, (worth, _, node)) in all.into_iter().enumerate() {
             if place < IMAGES {
                 chosen.add(node);
             } else {
                 chosen.left += 1;
-                chosen.left_bytes += own;
+                chosen.left_bytes += worth;
             }
         }
         chosen
