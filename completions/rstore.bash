@@ -79,6 +79,9 @@ _rstore() {
             rstore,tag)
                 cmd="rstore__subcmd__tag"
                 ;;
+            rstore,ui)
+                cmd="rstore__subcmd__ui"
+                ;;
             rstore,unpin)
                 cmd="rstore__subcmd__unpin"
                 ;;
@@ -154,6 +157,9 @@ _rstore() {
             rstore__subcmd__help,tag)
                 cmd="rstore__subcmd__help__subcmd__tag"
                 ;;
+            rstore__subcmd__help,ui)
+                cmd="rstore__subcmd__help__subcmd__ui"
+                ;;
             rstore__subcmd__help,unpin)
                 cmd="rstore__subcmd__help__subcmd__unpin"
                 ;;
@@ -173,7 +179,7 @@ _rstore() {
 
     case "${cmd}" in
         rstore)
-            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="-h -V --root --no-progress --help --version build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell ui completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -463,7 +469,7 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help)
-            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell completions version help"
+            opts="build import load save export images history inspect graph layers why df ps log tag untag rmi pin unpin prune fsck shell ui completions version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -757,6 +763,20 @@ _rstore() {
             return 0
             ;;
         rstore__subcmd__help__subcmd__tag)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__help__subcmd__ui)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1254,6 +1274,24 @@ _rstore() {
             ;;
         rstore__subcmd__tag)
             opts="-h --root --no-progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rstore__subcmd__ui)
+            opts="-h --read-only --root --no-progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

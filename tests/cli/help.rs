@@ -29,6 +29,7 @@ const VERBS: &[&str] = &[
     "save",
     "shell",
     "tag",
+    "ui",
     "unpin",
     "untag",
     "version",

@@ -79,6 +79,7 @@ pub enum Command {
     Prune(commands::prune::Args),
     Fsck(commands::fsck::Args),
     Shell(commands::shell::Args),
+    Ui(commands::ui::Args),
     Completions(commands::completions::Args),
     Version(commands::version::Args),
 }
@@ -94,6 +95,7 @@ impl Command {
                 | Command::Rmi(_)
                 | Command::Prune(_)
                 | Command::Shell(_)
+                | Command::Ui(_)
         )
     }
 

@@ -9,19 +9,29 @@ use crate::cli::render::table::{self, Heading};
 use crate::cli::render::{Look, text};
 use crate::cli::{Context, Result};
 use crate::executor::{Cancel, signals};
-use crate::gc::{self, Item, ItemKind, Plan, Report};
+use crate::gc::{self, Item, ItemKind, Plan, Progress, Report};
 
 /// Carries out a plan; a signal stops it between two batches.
 pub fn execute(view: &View, plan: Plan, now: Millis) -> Result<Report> {
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
+    execute_while(view, plan, now, &mut |_| !cancel.is_cancelled())
+}
+
+/// Carries out a plan; `on_progress` is told of each batch, and stops it by returning `false`.
+pub fn execute_while(
+    view: &View,
+    plan: Plan,
+    now: Millis,
+    on_progress: &mut dyn FnMut(&Progress) -> bool,
+) -> Result<Report> {
     Ok(gc::execute(
         view.store.layout(),
         view.store.catalog(),
         &view.graph,
         plan,
         now,
-        &mut |_| !cancel.is_cancelled(),
+        on_progress,
     )?)
 }
 
@@ -31,18 +41,25 @@ pub fn outcome(report: &Report) -> Result {
         let signal = signals::received().unwrap_or(libc::SIGINT);
         return Err(Failure::Interrupted(signal).into());
     }
+    match failed(report) {
+        Some(message) => Err(Failure::Partly(message).into()),
+        None => Ok(()),
+    }
+}
+
+/// What could not be removed, and why, where there is such.
+pub fn failed(report: &Report) -> Option<String> {
     let [first, rest @ ..] = report.failures.as_slice() else {
-        return Ok(());
+        return None;
     };
     let more = match rest.len() {
         0 => String::new(),
         count => format!(", and {count} more"),
     };
-    let message = format!(
+    Some(format!(
         "{} could not be removed: {}{more}; the next prune tries again",
         first.id, first.why
-    );
-    Err(Failure::Partly(message).into())
+    ))
 }
 
 /// Shows what a plan removes: each thing with its size and the reason.
