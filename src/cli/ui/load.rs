@@ -222,7 +222,7 @@ pub fn foretold(view: &View, plan: &Plan, marks: &[Digest], items: bool) -> Fore
     };
     Foretold {
         freed: plan.totals.freed,
-        words: words(&plan.totals),
+        words: plan.totals.words(),
         count: plan.items.len(),
         untag: names.iter().map(|name| text::clean(name)).collect(),
         items: match items {
@@ -233,13 +233,6 @@ pub fn foretold(view: &View, plan: &Plan, marks: &[Digest], items: bool) -> Fore
         staying: staying.len(),
         notes: plan.notes.iter().map(|note| text::clean(note)).collect(),
     }
-}
-
-/// What went or goes, in words: `3 images, 7 layers`.
-pub fn words(totals: &gc::Totals) -> String {
-    let kinds = totals.kinds.iter();
-    let words = kinds.map(|(kind, count)| format!("{} {}", count.items, kind.word(count.items)));
-    words.collect::<Vec<_>>().join(", ")
 }
 
 fn what(item: &gc::Item) -> String {

@@ -55,10 +55,54 @@ const KEYS: &[(&str, &str)] = &[
     ("OWN", "what no other image or step has"),
 ];
 
+/// The lines of a dialog. A plan may be of a hundred thousand things: of these only the lines that
+/// are looked at are made.
+#[derive(Debug, Default)]
+pub struct Text<'a> {
+    lines: Vec<Line>,
+    names: &'a [String],
+    items: &'a [Item],
+    width: usize,
+}
+
+impl Text<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lines.len() + self.names.len() + self.items.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The columns of the widest; with a list, all that there may be.
+    pub fn columns(&self) -> usize {
+        if !self.items.is_empty() || !self.names.is_empty() {
+            return self.width;
+        }
+        let columns = self.lines.iter().map(|(_, line)| text::columns(line));
+        columns.max().unwrap_or(0)
+    }
+
+    /// Those from `top` on, so many.
+    pub fn shown(&self, top: usize, count: usize) -> impl Iterator<Item = Line> {
+        let names = |name: &String| (Tone::Plain, format!("    name {name}"));
+        let items = |item: &Item| (Tone::Plain, item_line(item, self.width));
+        let (lines, named) = (self.lines.len(), self.lines.len() + self.names.len());
+        let last = (top + count).min(self.len());
+        (top..last).map(move |number| match number {
+            _ if number < lines => self.lines[number].clone(),
+            _ if number < named => names(&self.names[number - lines]),
+            _ => items(&self.items[number - named]),
+        })
+    }
+}
+
 /// The lines of the dialog that stands over the screen.
-pub fn dialog(state: &State) -> Vec<Line> {
+pub fn dialog(state: &State) -> Text<'_> {
     let width = usize::from(state.size.0.saturating_sub(6)).clamp(10, 90);
-    match &state.dialog {
+    let lines = match &state.dialog {
         None => Vec::new(),
         Some(Dialog::Help(_)) => help(),
         Some(Dialog::Details(_)) => {
@@ -70,7 +114,14 @@ pub fn dialog(state: &State) -> Vec<Line> {
         }) => match foretold {
             None => vec![(Tone::Dim, "asking the planner…".to_owned())],
             Some(Err(why)) => wrapped(Tone::Warning, why, width),
-            Some(Ok(foretold)) => confirm(state, *target, foretold, width),
+            Some(Ok(foretold)) => {
+                return Text {
+                    lines: confirm(state, *target, foretold, width),
+                    names: &foretold.untag,
+                    items: &foretold.items,
+                    width,
+                };
+            }
         },
         Some(Dialog::Removing { progress, .. }) => vec![(
             Tone::Plain,
@@ -84,6 +135,11 @@ pub fn dialog(state: &State) -> Vec<Line> {
         )],
         Some(Dialog::Result(Ok(removed), _)) => result(removed, width),
         Some(Dialog::Result(Err(why), _)) => wrapped(Tone::Warning, why, width),
+    };
+    Text {
+        lines,
+        width,
+        ..Text::default()
     }
 }
 
@@ -183,6 +239,7 @@ pub fn details(state: &State, row: &Row, width: usize) -> Vec<Line> {
     lines
 }
 
+/// What a plan comes to and what stays, before the list of what goes.
 fn confirm(state: &State, target: Target, foretold: &Foretold, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     if foretold.is_empty() {
@@ -213,12 +270,6 @@ fn confirm(state: &State, target: Target, foretold: &Foretold, width: usize) -> 
     }
     for note in &foretold.notes {
         lines.extend(wrapped(Tone::Warning, note, width));
-    }
-    for name in &foretold.untag {
-        lines.push((Tone::Plain, format!("    name {name}")));
-    }
-    for item in &foretold.items {
-        lines.push((Tone::Plain, item_line(item, width)));
     }
     lines
 }

@@ -15,9 +15,8 @@ pub fn dialog(state: &State, canvas: &mut Canvas, height: u16) {
     let lines = texts::dialog(state);
     let (title, ask) = texts::frame(state);
     let room = layout::dialog_height(height);
-    let widest = lines.iter().map(|(_, line)| text::columns(line)).max();
-    let widest = widest
-        .unwrap_or(0)
+    let widest = lines
+        .columns()
         .max(text::columns(title) + 4)
         .max(text::columns(&ask) + 8);
     let width = u16::try_from(widest + 4)
@@ -39,10 +38,10 @@ pub fn dialog(state: &State, canvas: &mut Canvas, height: u16) {
     let top = state.dialog.as_ref().map_or(0, Dialog::top);
     // A list that was scrolled on a smaller screen.
     let top = top.min(lines.len().saturating_sub(shown));
-    for (number, (tone, line)) in lines.iter().skip(top).take(shown).enumerate() {
+    for (number, (tone, line)) in lines.shown(top, shown).enumerate() {
         let y = area.y + 1 + u16::try_from(number).unwrap_or(0);
-        let style = canvas.theme.tone(*tone);
-        canvas.text(area.x + 2, y, width.saturating_sub(4), line, style);
+        let style = canvas.theme.tone(tone);
+        canvas.text(area.x + 2, y, width.saturating_sub(4), &line, style);
     }
     let bottom = (area.y + area.height).saturating_sub(2);
     let style = canvas.theme.heading();

@@ -253,3 +253,34 @@ fn only_what_is_on_the_screen_of_a_long_list_is_drawn() {
     assert!(began.elapsed() < std::time::Duration::from_secs(5));
     assert!(text(&state).contains("n099999"));
 }
+
+#[test]
+fn a_question_about_a_hundred_thousand_things_scrolls_like_a_short_one() {
+    let mut state = marked(70, 16);
+    let actions = keys(&mut state, "x");
+    let Action::Prepare { serial, .. } = actions[0] else {
+        panic!("{actions:?}");
+    };
+    let mut many = crate::cli::ui::data::Foretold::clone(&foretold(1));
+    let item = many.items[0].clone();
+    many.items = (0..100_000)
+        .map(|number| crate::cli::ui::data::Item {
+            what: format!("layer {number}"),
+            ..item.clone()
+        })
+        .collect();
+    let data = Arc::clone(&state.data);
+    state.take(News::Prepared(serial, Ok((data, Arc::new(many)))));
+    let began = std::time::Instant::now();
+    for _ in 0..50 {
+        keys(&mut state, "j");
+        drawn(&state, true);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    keys(&mut state, "G");
+    let shown = text(&state);
+    assert!(
+        shown.contains("layer 99999") && shown.contains("100002/100002"),
+        "{shown}"
+    );
+}
