@@ -21,6 +21,7 @@
 //! | [`output`] | archives that leave by stdout or a file |
 //! | [`progress`] | a build's events shown |
 //! | [`render`] | tables, JSON, templates, trees, sizes, times |
+//! | [`ui`] | the store in a terminal |
 //!
 //! Tables and what scripts read go to stdout; progress, notices and errors to stderr.
 
@@ -40,6 +41,7 @@ pub mod host;
 pub mod output;
 pub mod progress;
 pub mod render;
+pub mod ui;
 
 pub use args::Cli;
 pub use context::Context;

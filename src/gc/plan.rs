@@ -279,6 +279,14 @@ impl Item {
 }
 
 impl Totals {
+    /// What they are of, in words: `3 images, 7 layers`.
+    pub fn words(&self) -> String {
+        let kinds = self.kinds.iter();
+        let words =
+            kinds.map(|(kind, count)| format!("{} {}", count.items, kind.word(count.items)));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     /// Counts one thing.
     pub fn count(&mut self, kind: ItemKind, freed: u64) {
         let count = self.kinds.entry(kind).or_default();

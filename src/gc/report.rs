@@ -47,9 +47,6 @@ pub struct Report {
 impl Report {
     /// What went, in words: `3 images, 7 layers`.
     pub fn words(&self) -> String {
-        let kinds = self.removed.kinds.iter();
-        let words =
-            kinds.map(|(kind, count)| format!("{} {}", count.items, kind.word(count.items)));
-        words.collect::<Vec<_>>().join(", ")
+        self.removed.words()
     }
 }

@@ -35,6 +35,7 @@ const VERBS: &[&str] = &[
     "save",
     "shell",
     "tag",
+    "ui",
     "unpin",
     "untag",
     "version",

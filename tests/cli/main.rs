@@ -17,6 +17,7 @@
 //! | [`completion`] | TAB, in the shells themselves |
 //! | [`why`] | who keeps what, and which prune takes it |
 //! | [`prune`] | scopes, rules, space, configuration, plans in files |
+//! | [`ui`] | the terminal interface, in a terminal |
 //! | [`usage`] | what cannot be meant, what cannot be done, and the exit codes of both |
 
 mod bad_input;
@@ -38,5 +39,6 @@ mod space;
 #[path = "../support/terminal.rs"]
 #[allow(dead_code, reason = "shared with targets that need more")]
 mod terminal;
+mod ui;
 mod usage;
 mod why;

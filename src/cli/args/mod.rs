@@ -93,6 +93,7 @@ pub enum Command {
     Prune(Box<commands::prune::Args>),
     Fsck(commands::fsck::Args),
     Shell(commands::shell::Args),
+    Ui(commands::ui::Args),
     Completions(commands::completions::Args),
     Version(commands::version::Args),
 }
@@ -114,6 +115,7 @@ impl Command {
                 | Command::Rmi(_)
                 | Command::Prune(_)
                 | Command::Shell(_)
+                | Command::Ui(_)
         )
     }
 

@@ -145,7 +145,7 @@ impl Facts for Row {
 }
 
 /// The kinds in the order in which they are shown, as they are filtered, as they are shown.
-pub(super) const KINDS: &[(UsageKind, &str, &str)] = &[
+pub const KINDS: &[(UsageKind, &str, &str)] = &[
     (UsageKind::Images, "images", "Images"),
     (UsageKind::Intermediates, "intermediates", "Intermediates"),
     (UsageKind::Stages, "stages", "Stages"),

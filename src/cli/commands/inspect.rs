@@ -65,7 +65,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             "inspect knows no tables: json, jsonl or a template",
         ));
     }
-    let view = View::open(context)?;
+    let view = View::open(context)?.with_grace(context.now)?;
     let mut found = Vec::new();
     for reference in &arguments.references {
         found.push(inspect(&view, reference, arguments)?);

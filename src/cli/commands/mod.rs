@@ -37,6 +37,7 @@ pub mod shell;
 pub mod sources;
 pub mod space;
 pub mod tag;
+pub mod ui;
 pub mod untag;
 pub mod version;
 pub mod view;
@@ -75,6 +76,7 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Prune(arguments) => prune::run(&arguments, context),
         Command::Fsck(arguments) => fsck::run(&arguments, context),
         Command::Shell(arguments) => shell::run(&arguments, context),
+        Command::Ui(arguments) => ui::run(&arguments, context),
         Command::Completions(arguments) => completions::run(&arguments, context),
         Command::Version(arguments) => version::run(&arguments, context),
     }

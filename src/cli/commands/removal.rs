@@ -9,7 +9,7 @@ use crate::cli::render::table::{self, Heading};
 use crate::cli::render::{Look, text};
 use crate::cli::{Context, Result};
 use crate::executor::{Cancel, signals};
-use crate::gc::{self, Item, ItemKind, Plan, Report};
+use crate::gc::{self, Item, ItemKind, Plan, Progress, Report};
 use crate::graph::ImageGraph;
 use crate::store::Store;
 
@@ -24,20 +24,32 @@ pub fn execute_shown(
     graph: &ImageGraph,
     plan: Plan,
     now: Millis,
-    on_progress: &mut dyn FnMut(&gc::Progress),
+    on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Report> {
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
+    execute_while(store, graph, plan, now, &mut |progress| {
+        on_progress(progress);
+        signals::received().is_none() && !cancel.is_cancelled()
+    })
+}
+
+/// Carries out a plan; `on_progress` is told of each batch, and stops it by returning `false`.
+pub fn execute_while(
+    store: &Store,
+    graph: &ImageGraph,
+    plan: Plan,
+    now: Millis,
+    on_progress: &mut dyn FnMut(&Progress) -> bool,
+) -> Result<Report> {
+    let layout = store.layout();
     Ok(gc::execute(
-        store.layout(),
+        layout,
         store.catalog(),
         graph,
         plan,
         now,
-        &mut |progress| {
-            on_progress(progress);
-            signals::received().is_none() && !cancel.is_cancelled()
-        },
+        on_progress,
     )?)
 }
 
@@ -47,18 +59,25 @@ pub fn outcome(report: &Report) -> Result {
         let signal = signals::received().unwrap_or(libc::SIGINT);
         return Err(Failure::Interrupted(signal).into());
     }
+    match failed(report) {
+        Some(message) => Err(Failure::Partly(message).into()),
+        None => Ok(()),
+    }
+}
+
+/// What could not be removed, and why, where there is such.
+pub fn failed(report: &Report) -> Option<String> {
     let [first, rest @ ..] = report.failures.as_slice() else {
-        return Ok(());
+        return None;
     };
     let more = match rest.len() {
         0 => String::new(),
         count => format!(", and {count} more"),
     };
-    let message = format!(
+    Some(format!(
         "{} could not be removed: {}{more}; the next prune tries again",
         first.id, first.why
-    );
-    Err(Failure::Partly(message).into())
+    ))
 }
 
 /// Shows what a plan removes: each thing with its size and the reason.

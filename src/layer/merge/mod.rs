@@ -19,7 +19,7 @@
 //! - A file of which one name is new or changed is sent with all its names: the layer needs
 //!   nothing of those below it. Of two names of which one was removed, the other keeps the content.
 
-pub(super) mod tree;
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::io::Read;
