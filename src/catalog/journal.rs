@@ -12,7 +12,7 @@ pub const LIMIT: i64 = 50_000;
 pub struct JournalEntry {
     /// When.
     pub time: Millis,
-    /// What was done: `build`, `tag`, `untag`, `remove`, `prune`, `load`, `import`.
+    /// What was done: `build`, `tag`, `untag`, `remove`, `prune`, `load`, `import`, `pull`, `push`.
     pub operation: String,
     /// To what: a name or a digest.
     pub subject: String,

@@ -23,6 +23,8 @@ mod outputs;
 mod peers;
 mod platforms;
 mod prune_beside_builds;
+mod registry;
+mod registry_faults;
 mod rootless;
 mod same_step;
 mod save;

@@ -6,6 +6,7 @@ use super::{Context, Result};
 pub mod build;
 pub mod check;
 pub mod completions;
+pub mod copy;
 pub mod df;
 pub mod export;
 pub mod fsck;
@@ -17,10 +18,13 @@ pub mod inspect;
 pub mod layers;
 pub mod load;
 pub mod log;
+pub mod login;
 pub mod outputs;
 pub mod pin;
 pub mod prune;
 pub mod ps;
+pub mod pull;
+pub mod push;
 pub mod removal;
 pub mod rmi;
 pub mod save;
@@ -37,6 +41,11 @@ pub mod why;
 pub fn run(command: Command, context: &mut Context) -> Result {
     match command {
         Command::Build(arguments) => build::run(&arguments, context),
+        Command::Pull(arguments) => pull::run(&arguments, context),
+        Command::Push(arguments) => push::run(&arguments, context),
+        Command::Copy(arguments) => copy::run(&arguments, context),
+        Command::Login(arguments) => login::login(&arguments, context),
+        Command::Logout(arguments) => login::logout(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Load(arguments) => load::run(&arguments, context),
         Command::Save(arguments) => save::run(&arguments, context),
