@@ -90,10 +90,10 @@ impl Sources {
         }
         for file in self.config.iter().chain(&self.others) {
             let config = read(file)?;
-            if let Some(helper) = helper(&config, registry) {
-                if let Some(login) = from_helper(&helper, registry)? {
-                    return Ok(Some(login));
-                }
+            if let Some(helper) = helper(&config, registry)
+                && let Some(login) = from_helper(&helper, registry)?
+            {
+                return Ok(Some(login));
             }
             if let Some(login) = of_auths(&config, file, registry, path)? {
                 return Ok(Some(login));
@@ -216,6 +216,10 @@ fn read(file: &Path) -> Result<Map<String, Value>> {
 
 /// Replaces a file, or what a link to it leads to, by one that its owner alone can read.
 fn write(file: &Path, config: &Map<String, Value>) -> Result<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the user's own link, of no image"
+    )]
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let directory = file.parent().unwrap_or(Path::new("."));
     if !directory.is_dir() {

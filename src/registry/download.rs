@@ -51,9 +51,11 @@ impl Download<'_> {
             // What was here may be what a power cut has left.
             self.begin_anew(&mut hasher)?;
             self.fetch(&mut hasher)?;
-            digest = hasher.finish();
+            digest = std::mem::take(&mut hasher).finish();
         }
         if digest != self.digest {
+            // Nobody goes on with that.
+            self.begin_anew(&mut hasher)?;
             return Err(Error::Wrong {
                 what: self.digest.to_string(),
                 why: format!("the bytes that the registry sent have digest {digest}"),
@@ -174,6 +176,7 @@ impl Download<'_> {
             self.stop.check()?;
             let bytes = &buffer[..count];
             if hasher.length() + count as u64 > self.size {
+                self.begin_anew(hasher)?;
                 return Err(self.wrong(format!(
                     "the registry sends more than the {} bytes that the manifest says",
                     self.size

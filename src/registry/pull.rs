@@ -358,10 +358,8 @@ impl Pull<'_> {
             let bytes = self.lease.store().layout().blobs().read(&digest, limit);
             return Ok(bytes.map_err(store::Error::from)?);
         }
-        let repository = self.repository()?;
-        let bytes = ask(self.stop, move |stop| {
-            repository.small_blob(&digest, size, stop)
-        })?;
+        let bytes =
+            self.first(move |repository, stop| repository.small_blob(&digest, size, stop))?;
         self.bytes += size;
         self.lease
             .document(&bytes, &digest, BlobKind::Config, &config.media_type)?;
@@ -397,13 +395,27 @@ impl Pull<'_> {
         }
     }
 
-    fn repository(&self) -> Result<Repository> {
-        self.repositories.first().cloned().ok_or(Error::Interrupted)
+    /// The answer of the first registry that has one.
+    fn first<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Repository, &Stop) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let repositories = self.repositories.clone();
+        ask(self.stop, move |stop| {
+            let mut answer = Err(Error::Interrupted);
+            for repository in &repositories {
+                answer = question(repository, stop);
+                if matches!(answer, Ok(_) | Err(Error::Interrupted)) {
+                    break;
+                }
+            }
+            answer
+        })
     }
 
     fn child(&self, digest: &Digest) -> Result<Fetched> {
-        let (repository, digest) = (self.repository()?, *digest);
-        ask(self.stop, move |stop| {
+        let digest = *digest;
+        self.first(move |repository, stop| {
             repository.manifest(&digest.to_string(), Some(&digest), stop)
         })
     }
@@ -465,7 +477,8 @@ impl Pull<'_> {
             });
         }
         let mut layers: Vec<Option<(Descriptor, Partial)>> = layers.into_iter().map(Some).collect();
-        let threads = self.repository()?.client.config().parallel;
+        let first = self.repositories.first();
+        let threads = first.map_or(1, |repository| repository.client.config().parallel);
         let mut told: Vec<u64> = vec![0; counters.len()];
         let fetched = each(jobs, threads, self.stop, Job::run, |news| match news {
             News::Tick => {

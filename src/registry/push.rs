@@ -85,7 +85,7 @@ pub fn push(
     let store = lease.store();
     lease.hold(root)?;
     let (documents, blobs) = reach(store, root)?;
-    let repository = Repository::new(client, client.registry(&to.domain)?, &to.path).to_push();
+    let repository = Repository::new(client, client.registry(&to.domain)?, &to.path).for_pushes();
     sink.event(Event::Pushing {
         repository: format!("{}/{}", to.domain, to.path),
     });

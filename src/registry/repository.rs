@@ -54,7 +54,7 @@ impl Repository {
     }
 
     /// The same, to be pushed to.
-    pub fn to_push(self) -> Repository {
+    pub fn for_pushes(self) -> Repository {
         Repository {
             actions: "pull,push",
             ..self
@@ -171,7 +171,7 @@ impl Repository {
         request.payload = Payload::Bytes(bytes);
         let response = self.send(&request, stop)?;
         match response.status().as_u16() {
-            201 | 200 | 202 => {}
+            200..=202 => {}
             _ => return Err(refused(&request.url, response)),
         }
         let ours = Digest::of(bytes);
@@ -259,7 +259,10 @@ impl Repository {
                 Some(next) if tags.len() > known && next.same_origin(&request.url) => {
                     request.url = next;
                 }
-                _ => return Ok(tags),
+                _ => {
+                    tags.sort_unstable();
+                    return Ok(tags);
+                }
             }
         }
     }

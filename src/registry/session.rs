@@ -32,6 +32,10 @@ use crate::http::{basic, proxy, shown};
 pub(super) type Response = ureq::http::Response<ureq::Body>;
 
 const MOST_REDIRECTS: u32 = 10;
+/// How long a registry may take to answer a question,
+const ANSWER: Duration = Duration::from_secs(120);
+/// and to put away what it was sent, which some copy once more.
+const KEEPING: Duration = Duration::from_secs(900);
 /// One that waits for us to speak HTTP, while we speak TLS, waits for ever.
 const PROBE: Duration = Duration::from_secs(10);
 /// No token and no error is longer.
@@ -94,15 +98,21 @@ impl Client {
         if matches!(request.method, "POST" | "PUT" | "PATCH") {
             builder = builder.header("content-length", request.payload.length());
         }
+        let patience = match request.method {
+            "GET" | "HEAD" => ANSWER,
+            _ => KEEPING,
+        };
         match request.payload.open().map_err(ureq::Error::Io)? {
             Some(mut body) => {
                 let body = SendBody::from_reader(&mut body);
                 let built = builder.body(body).map_err(ureq::Error::Http)?;
-                agent.run(agent.configure_request(built).proxy(proxy).build())
+                let asked = agent.configure_request(built).proxy(proxy);
+                agent.run(asked.timeout_recv_response(Some(patience)).build())
             }
             None => {
                 let built = builder.body(()).map_err(ureq::Error::Http)?;
-                agent.run(agent.configure_request(built).proxy(proxy).build())
+                let asked = agent.configure_request(built).proxy(proxy);
+                agent.run(asked.timeout_recv_response(Some(patience)).build())
             }
         }
     }

@@ -84,7 +84,7 @@ fn what_is_pushed_comes_back_with_its_digest_and_the_second_time_nothing_moves()
     other.ok(["fsck"]);
 
     let log = other.json(&["log"]);
-    let log = log.as_array().expect("entries");
+    let log = log["entries"].as_array().expect("entries");
     assert!(
         log.iter()
             .any(|e| e["operation"] == "pull" && e["bytes"].as_u64() > Some(200_000))

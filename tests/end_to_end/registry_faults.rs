@@ -259,7 +259,7 @@ fn a_token_is_had_by_the_password_and_another_one_when_it_has_ended() {
     let (registry, publisher) = with_image();
     let upstream = registry.host();
     let given = AtomicUsize::new(0);
-    let used = AtomicUsize::new(0);
+    let used = AtomicUsize::new(usize::MAX);
     let own: Arc<std::sync::OnceLock<String>> = Arc::default();
     let realm = own.clone();
     let server = Server::new(move |request| {
@@ -276,8 +276,7 @@ fn a_token_is_had_by_the_password_and_another_one_when_it_has_ended() {
         let token = request.headers.get("authorization").cloned();
         let is_good = token == Some(format!("Bearer t{latest}"))
             && used.swap(latest, Ordering::SeqCst) != latest;
-        if is_good || (token.is_some() && latest == 0 && used.swap(1 << 20, Ordering::SeqCst) == 0)
-        {
+        if is_good {
             return crate::support::registry::passed_on(&upstream, request);
         }
         let realm = realm.get().expect("the server knows itself");
@@ -378,7 +377,10 @@ fn a_pull_that_was_killed_is_gone_on_with_by_the_next() {
         .root()
         .join(format!("rstore/ingest/dead0000-partial-{hex}"));
     fs::write(&path, [1; 5_000]).expect("a file");
-    store.ok(["prune", "-f", "--grace", "0s"]);
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(7200);
+    let file = fs::File::options().write(true).open(&path).expect("a file");
+    file.set_modified(long_ago).expect("a time");
+    store.ok(["prune", "-f"]);
     assert!(!path.exists());
 }
 
@@ -472,4 +474,84 @@ fn a_build_that_is_interrupted_while_it_pulls_ends_at_once() {
     assert_eq!(status.code(), Some(130));
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert!(store.tags().is_empty());
+}
+
+#[test]
+fn mirrors_are_asked_first_and_what_one_lacks_comes_from_the_next() {
+    use rstore::cli::host::Machine;
+    use rstore::executor::Cancel;
+    use rstore::oci::{Platform, Reference};
+    use rstore::registry::{Client, Config, Event, HostConfig, pull};
+    use rstore::store::{OpenMode, Store};
+    if skip_without(&NEEDS) {
+        return;
+    }
+    let (registry, publisher) = with_image();
+    let host = registry.host();
+    // One that is not there, one that knows nothing, one that has lost its layers.
+    let ignorant = Server::new(|_| Response::new(404));
+    let forgetful = before(&registry, |request, response| {
+        match request.path.contains("/blobs/") {
+            true => Response::new(404),
+            false => response,
+        }
+    });
+    let behind = |server: &Server| server.http("").trim_end_matches('/').to_owned();
+    let pull_by = |mirrors: Vec<String>, name: &str| {
+        let settings = HostConfig {
+            mirrors,
+            insecure: false,
+        };
+        let config = Config {
+            hosts: [(host.clone(), settings)].into(),
+            ..Config::default()
+        };
+        let machine = Arc::new(Machine::new());
+        let store = Rstore::new();
+        let opened = Store::open(store.root(), OpenMode::Create, machine.clone()).expect("a store");
+        let lease = opened.lease("pull", name).expect("a lease");
+        let wanted = pull::Wanted::One {
+            platform: Platform {
+                architecture: "amd64".to_owned(),
+                os: "linux".to_owned(),
+                variant: None,
+            },
+            only: false,
+        };
+        let reference: Reference = name.parse().expect("a name");
+        let cancel = Cancel::new().expect("an eventfd");
+        let client = Client::new(config, machine);
+        let pulled = pull::pull(
+            &client,
+            &lease,
+            &reference,
+            &wanted,
+            &|_: Event| {},
+            &cancel,
+        );
+        lease.end().expect("an end");
+        drop(opened);
+        pulled.map(|_| store).map_err(|error| error.to_string())
+    };
+    let mirrors = vec![
+        "http://127.0.0.1:1".to_owned(),
+        behind(&ignorant),
+        behind(&forgetful),
+    ];
+    let store = pull_by(mirrors.clone(), &registry.name("app:1")).expect("it is there");
+    assert_eq!(
+        store.digest(&registry.name("app:1")),
+        publisher.digest("app:1")
+    );
+    store.verify();
+    for (server, part) in [(&ignorant, "/manifests/"), (&forgetful, "/blobs/")] {
+        let asked = server.requests();
+        assert!(asked.iter().any(|r| r.path.contains(part)), "{asked:?}");
+    }
+    let error = pull_by(mirrors, &registry.name("none:1"))
+        .err()
+        .expect("nobody has it");
+    for tried in ["127.0.0.1:1", &ignorant.http("")[7..22], &host] {
+        assert!(error.contains(tried), "no {tried:?}: {error}");
+    }
 }

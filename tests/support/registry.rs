@@ -28,7 +28,7 @@ pub struct Registry {
     child: Child,
     port: u16,
     door: Door,
-    directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Registry {
@@ -85,7 +85,7 @@ impl Registry {
                     child,
                     port,
                     door,
-                    directory,
+                    _directory: directory,
                 });
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -106,11 +106,6 @@ impl Registry {
     /// A name of it.
     pub fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.host())
-    }
-
-    /// The blobs that it has.
-    pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
     }
 }
 
