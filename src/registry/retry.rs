@@ -109,7 +109,7 @@ mod tests {
         let seconds = |text: &str| retry_after(text, 784_111_770).map(|time| time.as_secs());
         assert_eq!(seconds("120"), Some(120));
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(7));
-        assert_eq!(seconds("Sun, 06 Nov 1993 08:49:37 GMT"), Some(0));
+        assert_eq!(seconds("Sat, 06 Nov 1993 08:49:37 GMT"), Some(0));
         assert_eq!(seconds("soon"), None);
     }
 }

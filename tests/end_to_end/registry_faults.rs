@@ -384,17 +384,11 @@ fn a_pull_that_was_killed_is_gone_on_with_by_the_next() {
     assert!(!path.exists());
 }
 
-#[test]
-fn a_large_layer_does_not_pass_through_memory() {
-    if skip_without(&NEEDS) {
-        return;
-    }
-    let megabytes = number("RSTORE_TEST_LAYER", 256);
-    let registry = Registry::start(Door::Open);
+/// An image of one layer of zeros, stored as they are: neither the test nor a registry has much to
+/// do for it.
+fn of_zeros(size: u64, name: &str) -> Rstore {
     let directory = scratch();
-    // Of zeros, stored as they are: neither the test nor the registry has much to do for it.
     let tar = directory.path().join("zeros.tar");
-    let size = megabytes << 20;
     let mut header = tar::Header::new_gnu();
     header.set_path("zeros").expect("a path");
     header.set_size(size);
@@ -408,7 +402,18 @@ fn a_large_layer_does_not_pass_through_memory() {
     file.set_len(512 + size + 1024).expect("a length");
     let store = Rstore::new();
     let tar = tar.to_str().expect("UTF-8");
-    store.ok(["import", "--compression", "none", tar, "large:1"]);
+    store.ok(["import", "--compression", "none", tar, name]);
+    store
+}
+
+#[test]
+fn a_large_layer_does_not_pass_through_memory() {
+    if skip_without(&NEEDS) {
+        return;
+    }
+    let megabytes = number("RSTORE_TEST_LAYER", 256);
+    let registry = Registry::start(Door::Open);
+    let store = of_zeros(megabytes << 20, "large:1");
     let name = registry.name("large:1");
     for (store, arguments) in [
         (&store, vec!["push", "-q", "large:1", &name]),
@@ -439,6 +444,148 @@ fn a_large_layer_does_not_pass_through_memory() {
         );
         assert!(peak > 0 && peak < 150_000, "{arguments:?}: {peak} kB");
     }
+}
+
+#[test]
+fn a_push_that_is_cut_is_brought_to_its_end() {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::sync::atomic::AtomicU64;
+    if skip_without(&NEEDS) {
+        return;
+    }
+    const PIECE: u64 = 64 << 20;
+    let size = PIECE + (40 << 20);
+    let registry = Registry::start(Door::Open);
+    let store = of_zeros(size, "large:1");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback device");
+    let host = listener.local_addr().expect("an address").to_string();
+    let upstream = registry.host();
+    // Bytes to the registry; in the middle of the second piece the line is cut, once.
+    let sent = Arc::new(AtomicU64::new(0));
+    let cut = Arc::new(AtomicUsize::new(0));
+    let (total, cuts) = (sent.clone(), cut.clone());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.expect("a connection");
+            let mut server = TcpStream::connect(&upstream).expect("the registry");
+            let (mut from, mut to) = (
+                server.try_clone().expect("a socket"),
+                client.try_clone().expect("a socket"),
+            );
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Both);
+            });
+            let (total, cuts) = (total.clone(), cuts.clone());
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = client.read(&mut buffer) {
+                    let all = total.fetch_add(count as u64, Ordering::SeqCst) + count as u64;
+                    let is_here = all > PIECE + (20 << 20);
+                    if is_here && cuts.swap(1, Ordering::SeqCst) == 0 {
+                        let _ = client.shutdown(Shutdown::Both);
+                        break;
+                    }
+                    if server.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    store.ok(["push", "-q", "large:1", &format!("{host}/large:1")]);
+    assert_eq!(cut.load(Ordering::SeqCst), 1, "the line was cut");
+    let all = sent.load(Ordering::SeqCst);
+    // This registry forgets an upload that was cut within a piece: it begins once more.
+    assert!(all < 2 * size, "{all} bytes for {size}");
+    let pulled = Rstore::new();
+    pulled.ok(["pull", "-q", &registry.name("large:1")]);
+    assert_eq!(
+        pulled.digest(&registry.name("large:1")),
+        store.digest("large:1")
+    );
+}
+
+/// A registry that takes uploads piece by piece, remembers how far each has come, and hangs up
+/// once, in the middle of the second piece. At the end it tells how many bytes it was sent, and
+/// those that it has.
+fn that_remembers(listener: std::net::TcpListener) -> std::sync::mpsc::Receiver<(u64, Vec<u8>)> {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let (sender, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut blob, mut sent, mut has_hung_up) = (Vec::new(), 0, false);
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.expect("a connection"));
+            if stream.fill_buf().ok().and_then(|b| b.first().copied()) == Some(0x16) {
+                continue;
+            }
+            let mut head = Vec::new();
+            loop {
+                let mut line = String::new();
+                match stream.read_line(&mut line) {
+                    Ok(3..) => head.push(line.trim().to_ascii_lowercase()),
+                    _ => break,
+                }
+            }
+            let Some(first) = head.first() else { continue };
+            let header = |name: &str| {
+                let prefix = format!("{name}: ");
+                head.iter().find_map(|line| line.strip_prefix(&prefix))
+            };
+            let length: u64 = header("content-length").map_or(0, |n| n.parse().expect("a length"));
+            let start: Option<usize> =
+                header("content-range").and_then(|range| range.split('-').next()?.parse().ok());
+            let hangs_up = start.is_some_and(|start| start > 0) && !has_hung_up;
+            has_hung_up |= hangs_up;
+            let taken = if hangs_up { 20 << 20 } else { length };
+            let mut body = Vec::new();
+            (&mut stream)
+                .take(taken)
+                .read_to_end(&mut body)
+                .expect("a body");
+            let status = match first.split(' ').next().unwrap_or_default() {
+                "patch" if start == Some(blob.len()) => {
+                    sent += body.len() as u64;
+                    blob.append(&mut body);
+                    "202 Accepted"
+                }
+                "patch" => "416 Range Not Satisfiable",
+                "post" => "202 Accepted",
+                "get" => "200 OK",
+                "put" if first.contains("/manifests/") => {
+                    let _ = sender.send((sent, std::mem::take(&mut blob)));
+                    "201 Created"
+                }
+                "put" => "201 Created",
+                _ => "404 Not Found",
+            };
+            if hangs_up {
+                continue;
+            }
+            let last = blob.len().saturating_sub(1);
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\
+                 location: /v2/large/blobs/uploads/1\r\nrange: 0-{last}\r\n\r\n"
+            );
+            let _ = stream.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    finished
+}
+
+#[test]
+fn a_registry_that_remembers_gets_only_the_rest_of_a_push_that_was_cut() {
+    let store = of_zeros((64 << 20) + (40 << 20), "large:1");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback device");
+    let host = listener.local_addr().expect("an address");
+    let finished = that_remembers(listener);
+    store.ok(["push", "-q", "large:1", &format!("{host}/large:1")]);
+    let (sent, blob) = finished.recv().expect("a manifest");
+    let layer = fs::read(store.blob(&store.layers("large:1")[0])).expect("a layer");
+    assert!(blob == layer, "{} bytes of {}", blob.len(), layer.len());
+    assert_eq!(sent, layer.len() as u64, "each byte was taken once");
 }
 
 #[test]

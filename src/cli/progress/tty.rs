@@ -105,6 +105,7 @@ impl Sink for Tty {
                 match event {
                     registry::Event::Pulling { .. } => state.pulling = said,
                     registry::Event::Pulled { .. } => state.pulling = None,
+                    registry::Event::Warning { message } => state.warnings.push(message),
                     _ => {}
                 }
             }
