@@ -6,7 +6,7 @@ DESTDIR ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BIN = target/release/rstore
 
-.PHONY: all demo test test-peers check conformance bench faults install uninstall clean help
+.PHONY: all demo test test-peers check conformance bench bench-registry faults install uninstall clean help
 
 all: $(BIN)
 
@@ -16,6 +16,7 @@ help:
 	@echo 'make test         everything, against skopeo, umoci, buildah; installs them where it can'
 	@echo 'make conformance  what is made of a Dockerfile, case by case, by rstore and by buildah'
 	@echo 'make bench        builds and lists timed against buildah, BuildKit, podman, docker'
+	@echo 'make bench-registry   push and pull timed against skopeo'
 	@echo 'make faults       killed, and its disk failing, at every system call: hours, as root'
 	@echo 'make install      program, manual pages, completions, systemd units (PREFIX, DESTDIR)'
 
@@ -43,6 +44,9 @@ conformance: test-peers
 
 bench: $(BIN) test-peers
 	RSTORE=$(CURDIR)/$(BIN) $(CARGO) run --locked --example bench
+
+bench-registry: $(BIN) test-peers
+	RSTORE=$(CURDIR)/$(BIN) $(CARGO) run --locked --example registry_bench
 
 # Each test says how many calls it hit.
 faults:

@@ -18,7 +18,9 @@
 //! | [`snapshot`] | unpacked layers as mounted file systems |
 //! | [`store`] | one opened store: what every command holds |
 //! | [`executor`] | one process in a prepared root; the only `unsafe` |
+//! | [`http`] | how other machines are asked: agents, trust, proxies, URLs |
 //! | [`dockerfile`] | text → typed instructions; pure |
+//! | [`registry`] | images from registries and to them: protocol, credentials, pull, push |
 //! | [`build`] | instructions → steps → cached or run → image |
 //! | [`archive`] | docker-archive, oci-archive, root file systems: in and out |
 //! | [`cli`] | arguments, tables, trees, bars, exit codes |
@@ -32,10 +34,12 @@ pub mod fsck;
 pub mod fsutil;
 pub mod gc;
 pub mod graph;
+pub mod http;
 pub mod layer;
 pub mod layout;
 pub mod lock;
 pub mod oci;
+pub mod registry;
 pub mod snapshot;
 pub mod store;
 pub mod words;

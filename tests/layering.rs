@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, top row first.
-const MAP: [&str; 18] = [
+const MAP: [&str; 19] = [
     "words",
     "fsutil",
     "lock",
@@ -30,9 +30,10 @@ const MAP: [&str; 18] = [
     "snapshot",
     "store",
     "executor",
+    "http",
     "dockerfile",
-    "build",
     "registry",
+    "build",
     "archive",
     "cli",
 ];

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::directory::Directory;
 use super::error::{Error, Problem, Result};
+use super::load::{LoadOptions, Root};
 use super::{load, oci};
 use crate::fsutil::IoContext;
 use crate::oci::Digest;
 use crate::oci::document::REF_NAME;
-use crate::store::Lease;
+use crate::store::{Lease, Store};
 
 /// Takes the image that a tag or a digest names into the store; without either, `latest`, or the
 /// only one. It belongs to the lease. Returns the digest of its manifest or index.
@@ -43,6 +44,53 @@ pub fn take_from_layout(
     }
     let verified = oci::collect(&layout, index.to_string().as_bytes(), &mut directory)?;
     load::take_in(lease, verified)
+}
+
+/// Takes the image that a name means into the store, out of a docker-archive or an oci-archive;
+/// without one, the only image. It belongs to the lease. Returns the digest of its manifest or
+/// index, and the names that the archive has for it.
+pub fn take_from_archive(
+    lease: &Lease,
+    path: &Path,
+    name: Option<&str>,
+) -> Result<(Digest, Vec<String>)> {
+    let file = std::fs::File::open(path).at("open", path)?;
+    let mut verified = load::read(lease, file, &LoadOptions::default())?;
+    let stored = name.and_then(|name| Store::tag_name(name).ok());
+    let is_meant = |root: &Root| match name {
+        None => true,
+        Some(name) => {
+            stored
+                .as_ref()
+                .is_some_and(|stored| root.names.contains(stored))
+                || root.tags.iter().any(|tag| tag == name)
+                || root.called.as_deref() == Some(name)
+        }
+    };
+    let has: Vec<String> = verified.roots.iter().flat_map(known_as).collect();
+    verified.roots.retain(is_meant);
+    let why = match (verified.roots.len(), name) {
+        (1, _) => {
+            let root = load::take_in_root(lease, verified)?;
+            return Ok((root.entry.descriptor.digest, root.names));
+        }
+        (0, Some(name)) => format!("none is called {name:?}; it has {}", has.join(", ")),
+        (0, None) => "its index is empty".to_owned(),
+        _ => format!("it has several, and one must be named: {}", has.join(", ")),
+    };
+    Err(Error::NoImages {
+        what: path.display().to_string(),
+        why,
+    })
+}
+
+/// By what one might ask for an image of an archive.
+fn known_as(root: &Root) -> Vec<String> {
+    match (root.names.is_empty(), root.tags.is_empty()) {
+        (false, _) => root.names.clone(),
+        (true, false) => root.tags.clone(),
+        (true, true) => vec![root.entry.descriptor.digest.to_string()],
+    }
 }
 
 fn find(entries: &[Value], key: &str, value: &str) -> Option<Value> {

@@ -123,6 +123,16 @@ pub fn load_path(lease: &Lease, path: &Path, options: &LoadOptions) -> Result<Ve
 /// Loads the archive `source`, which may be a pipe: docker-archive or oci-archive, plain or
 /// compressed.
 pub fn load(lease: &Lease, source: impl Read + Send, options: &LoadOptions) -> Result<Vec<Loaded>> {
+    let verified = read(lease, source, options)?;
+    publish(lease, verified, "the archive", options)
+}
+
+/// Reads and verifies all of an archive.
+pub(super) fn read(
+    lease: &Lease,
+    source: impl Read + Send,
+    options: &LoadOptions,
+) -> Result<Verified> {
     let mut members = Members::read(lease, source, options.compression)?;
     let listed = match &members.manifest {
         Some(bytes) => Some(docker::listed(bytes)?),
@@ -142,7 +152,7 @@ pub fn load(lease: &Lease, source: impl Read + Send, options: &LoadOptions) -> R
             });
         }
     };
-    publish(lease, verified, "the archive", options)
+    Ok(verified)
 }
 
 /// Gives the names in manifest.json to the images that it means.
@@ -203,12 +213,16 @@ fn publish(
 
 /// Publishes one root's blobs for the lease alone: the index does not name it.
 pub(super) fn take_in(lease: &Lease, verified: Verified) -> Result<Digest> {
+    Ok(take_in_root(lease, verified)?.entry.descriptor.digest)
+}
+
+/// The same, with what the archive calls it.
+pub(super) fn take_in_root(lease: &Lease, verified: Verified) -> Result<Root> {
     let roots = publish_blobs(lease, verified)?;
-    let root = roots.first().ok_or_else(|| Error::NoImages {
+    roots.into_iter().next().ok_or_else(|| Error::NoImages {
         what: "the layout".to_owned(),
         why: "its index is empty".to_owned(),
-    })?;
-    Ok(root.entry.descriptor.digest)
+    })
 }
 
 fn publish_blobs(lease: &Lease, verified: Verified) -> Result<Vec<Root>> {

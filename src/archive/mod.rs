@@ -48,7 +48,7 @@
 //! | `oci` | index.json → verified documents and blobs, from an archive or a directory |
 //! | `directory` | a layout directory as a source of blobs |
 //! | `names` | which names an image gets |
-//! | `choose` | one image of a layout directory, for a build |
+//! | `choose` | one image of a layout directory or an archive, for a build or a copy |
 
 mod choose;
 mod directory;
@@ -64,7 +64,7 @@ pub mod rootfs;
 mod spool;
 pub mod target;
 
-pub use choose::take_from_layout;
+pub use choose::{take_from_archive, take_from_layout};
 pub use error::{Error, Problem, Result};
 pub use import::{ImportOptions, import};
 pub use load::{LoadOptions, Loaded, LoadedImage, load, load_path};

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::dockerfile::{Command, Healthcheck, KeyValue, Kind};
 use crate::executor::DEFAULT_PATH;
+pub use crate::http::url::clean;
 use crate::oci::config::{self, RunConfig};
 
 /// The shell of shell-form instructions where neither the image nor SHELL names one.
@@ -218,19 +219,6 @@ fn nanoseconds(duration: Option<Duration>) -> i64 {
     duration.map_or(0, |duration| {
         i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
     })
-}
-
-/// `path` without `.`, `..` and double slashes, absolute.
-pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// The ports of one word of EXPOSE: `80` is `80/tcp`, `8000-8002/udp` are three.

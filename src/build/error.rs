@@ -112,6 +112,20 @@ pub enum StepError {
     /// Something about the instruction's arguments.
     #[error("{0}")]
     Invalid(String),
+    /// The store has no such base image, and no registry gives it.
+    #[error("no image is called {name:?} in the store{}, and it cannot be pulled: {source}", near(.nearest))]
+    NoBase {
+        /// The name.
+        name: String,
+        /// The tag that reads most like it.
+        nearest: Option<String>,
+        /// What the registries say.
+        #[source]
+        source: Box<crate::registry::Error>,
+    },
+    /// A base image cannot be pulled.
+    #[error(transparent)]
+    Pull(Box<crate::registry::Error>),
     /// Another machine did not give what was asked for.
     #[error(transparent)]
     Remote(Box<super::remote::Error>),
@@ -153,6 +167,11 @@ fn place(kept: &Option<String>) -> String {
         .unwrap_or_default()
 }
 
+fn near(nearest: &Option<String>) -> String {
+    let hint = |name| format!(" (did you mean {name:?}?)");
+    nearest.as_ref().map(hint).unwrap_or_default()
+}
+
 fn explained(hint: &Option<String>) -> String {
     hint.as_ref()
         .map(|hint| format!("; {hint}"))
@@ -176,6 +195,7 @@ impl StepError {
             StepError::Io(error) => error.is_no_space(),
             StepError::Layer(error) => error.is_no_space(),
             StepError::Store(error) => error.is_no_space(),
+            StepError::NoBase { source: error, .. } | StepError::Pull(error) => error.is_no_space(),
             _ => false,
         }
     }

@@ -4,7 +4,7 @@
 //! the order is that of the variants here:
 //!
 //! ```text
-//! Planned
+//! [Transfer…] ─ Planned
 //! StepStarted ─┬─ [StepWaiting] ─ StepCached ───────────────────────────┬─ StepFinished
 //!              └─ [ContainerStarted ─ Output… ─ ContainerRemoved] ──────┴─ StepFailed
 //! Committed, Tagged…
@@ -16,6 +16,7 @@
 use crate::dockerfile::lint::Finding;
 use crate::executor::Stream;
 use crate::oci::Digest;
+use crate::registry;
 
 /// The number of a step among those that the target needs, from 0.
 pub type StepNumber = usize;
@@ -65,6 +66,8 @@ pub enum Event {
         /// In words.
         message: String,
     },
+    /// A base image is being pulled: before anything is planned.
+    Transfer(registry::Event),
     /// A step began.
     StepStarted {
         /// Which.

@@ -11,6 +11,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`lower`], [`plan`] | lowering: every word final before anything runs; pure |
+//! | [`base`] | base images: of the store, or pulled |
 //! | [`config`] | what metadata instructions do; pure |
 //! | [`key`] | cache keys; pure |
 //! | [`context`], [`tree`], [`copy`], [`chmod`] | files: the context, other images, what COPY makes of them |
@@ -27,6 +28,7 @@
 //! | [`check`], [`hints`], [`memory`] | what a Dockerfile could do better: by rules, by what past builds did |
 
 pub mod annotate;
+pub mod base;
 pub mod cache;
 pub mod check;
 pub mod chmod;
@@ -54,18 +56,17 @@ pub mod squash;
 pub mod tree;
 pub mod users;
 
+pub use base::PullPolicy;
 pub use context::Context;
 pub use error::{Error, StepError};
 pub use event::{Event, Sink};
 pub use options::{Entitlement, Options, Secret};
 
-use plan::ResolveBase;
-
 use crate::catalog::journal::Particulars;
 use crate::dockerfile;
 use crate::executor;
 use crate::oci::{Digest, Platform, media};
-use crate::store::{self, Image, Lease};
+use crate::store::{Image, Lease};
 
 /// What is built from.
 #[derive(Debug, Clone, Copy)]
@@ -76,17 +77,6 @@ pub struct Input<'a> {
     pub name: &'a str,
     /// The build context.
     pub context: &'a Context,
-}
-
-/// Finds base images in the store, and pins them to the build's lease.
-struct Bases<'a> {
-    lease: &'a Lease<'a>,
-}
-
-impl ResolveBase for Bases<'_> {
-    fn image(&mut self, name: &str, platform: &Platform) -> Result<Image, store::Error> {
-        self.lease.use_image(name, platform)
-    }
 }
 
 /// What was built.
@@ -125,7 +115,13 @@ pub fn build(
         [] => std::slice::from_ref(&options.platform),
         several => several,
     };
-    let bases = &mut Bases { lease };
+    let bases = &mut base::Bases {
+        lease,
+        options,
+        cancel,
+        sink,
+        asked: Default::default(),
+    };
     let graph = lower::lower_all(&parsed, input.name, options, platforms, bases)?;
     emulation::check(&graph, input.name, options)?;
     let needed = graph.stages.iter().flatten().count();

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::base::PullPolicy;
 use super::cache::{CacheFrom, CacheTo};
 use super::named::NamedContext;
 use super::remote;
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
 use crate::oci::Platform;
+use crate::registry;
 
 /// Options of one build.
 #[derive(Debug, Clone)]
@@ -68,6 +70,10 @@ pub struct Options {
     pub named: Vec<NamedContext>,
     /// How other machines are reached.
     pub remote: remote::Settings,
+    /// When base images are pulled.
+    pub pull: PullPolicy,
+    /// Who asks registries; `None`: nobody does.
+    pub registry: Option<registry::Client>,
 }
 
 /// The bytes of a secret, which show in no message.
@@ -130,6 +136,8 @@ impl Options {
             allow: BTreeSet::new(),
             named: Vec::new(),
             remote: remote::Settings::default(),
+            pull: PullPolicy::default(),
+            registry: None,
         }
     }
 }

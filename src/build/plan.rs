@@ -7,17 +7,18 @@ use serde_json::Value;
 
 use super::chmod::Chmod;
 use super::config::StageConfig;
+use super::error::StepError;
 use super::event::StepInfo;
 use super::remote::Remote;
 use crate::dockerfile::{MountOwner, Sharing};
 use crate::executor::{Network, Security};
 use crate::oci::Platform;
-use crate::store::{self, Image};
+use crate::store::Image;
 
 /// Finds base images.
 pub trait ResolveBase {
     /// The image that a name means, for a platform.
-    fn image(&mut self, name: &str, platform: &Platform) -> Result<Image, store::Error>;
+    fn image(&mut self, name: &str, platform: &Platform) -> Result<Image, StepError>;
 }
 
 /// What a stage stands on.

@@ -20,6 +20,7 @@
 //! | [`host`] | what the store asks of its surroundings |
 //! | [`output`] | archives that leave by stdout or a file |
 //! | [`progress`] | a build's events shown |
+//! | [`registries`] | registries as the environment and the command line have them |
 //! | [`render`] | tables, JSON, templates, trees, sizes, times |
 //! | [`ui`] | the store in a terminal |
 //!
@@ -40,6 +41,7 @@ pub mod generated;
 pub mod host;
 pub mod output;
 pub mod progress;
+pub mod registries;
 pub mod render;
 pub mod ui;
 

@@ -5,6 +5,7 @@
 //! ROOT/                 .index.json.PID.tmp             a killed writer's; removed under its lock
 //!   blobs/sha256/       names that are no digests       strays; removed once past the grace
 //!   rstore/ingest/      LEASE-…                         a blob being written by a lease
+//!                       LEASE-partial-HEX               a download; removed once past the grace
 //!          snapshots/   KEY with a row                  a snapshot
 //!                       LEASE-…, or no row              being made by a lease, or left behind
 //!                       .gone.NAME                      a tombstone: a prune was removing it
@@ -29,6 +30,9 @@ use crate::layout::Layout;
 
 use super::Result;
 use super::roots;
+
+/// What stands between the lease and the digest in the name of a blob that arrives by pieces.
+pub const PARTIAL: &str = "-partial-";
 
 /// How a tombstone's name begins.
 pub const TOMBSTONE: &str = ".gone.";
@@ -130,6 +134,11 @@ pub fn may_go(debris: &Debris, roots: &RootSet, grace: Millis, now: Millis) -> b
     match debris.kind {
         DebrisKind::Tombstone | DebrisKind::Sibling => true,
         DebrisKind::Stray => debris.modified.saturating_add(grace) < now,
+        // Half a download is somebody's time: whoever pulls again soon goes on with it.
+        DebrisKind::Ingest if name.contains(PARTIAL) => {
+            roots::owner(&name, &roots.live).is_none()
+                && debris.modified.saturating_add(grace) < now
+        }
         DebrisKind::Ingest => roots::owner(&name, &roots.live).is_none(),
         DebrisKind::Unrowed => {
             roots::owner(&name, &roots.live).is_none()

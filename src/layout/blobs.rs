@@ -329,6 +329,12 @@ impl Blobs {
         })
     }
 
+    /// A file in `ingest/` that was written by other means, whole and verified.
+    pub fn take_over(&self, path: PathBuf) -> Result<Ingest> {
+        fs::metadata(&path).at("stat", &path)?;
+        Ok(Ingest { file: None, path })
+    }
+
     /// Moves a finished, verified blob to its digest. An existing file that is `trusted` and of the
     /// same size stays, with a fresh mtime, and the new one goes. Any other may be what a power cut
     /// has left: it is read, and replaced unless it is whole. So a file that another process has

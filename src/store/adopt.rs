@@ -71,6 +71,20 @@ impl Lease<'_> {
         }
     }
 
+    /// Whether a blob is here, whole and of this size. Then it is pinned.
+    pub fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        if !self.pin_present(digest)? {
+            return Ok(false);
+        }
+        match self.trust_blobs(std::iter::once(digest)) {
+            Ok(()) => {}
+            Err(error) if error.is_corruption() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let stat = self.store().layout().blobs().stat(digest)?;
+        Ok(stat.is_some_and(|stat| stat.size == size))
+    }
+
     /// Takes a layer in from `source`, which may be anything.
     pub fn adopt_layer(
         &self,
@@ -164,7 +178,7 @@ impl Lease<'_> {
     }
 
     /// Publishes a small document whose digest is known.
-    fn document(
+    pub fn document(
         &self,
         bytes: &[u8],
         digest: &Digest,

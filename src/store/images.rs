@@ -237,7 +237,8 @@ impl BlobRow {
     }
 }
 
-fn choose(index: &document::Index, name: &str, wanted: &Platform) -> Result<Digest> {
+/// The member of an index that is for `wanted`, or comes nearest; `name` is what errors call it.
+pub fn choose(index: &document::Index, name: &str, wanted: &Platform) -> Result<Digest> {
     let images = || {
         index
             .manifests

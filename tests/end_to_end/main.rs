@@ -27,6 +27,8 @@ mod peers;
 mod platforms;
 mod prune_beside_builds;
 mod prune_policies;
+mod registry;
+mod registry_faults;
 mod rootless;
 mod same_step;
 mod save;

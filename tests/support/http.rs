@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 /// What was asked.
 #[derive(Debug, Clone)]
 pub struct Request {
+    pub method: String,
     /// With the query.
     pub path: String,
     /// By name in lower case.
@@ -25,6 +26,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// A `Content-Length` that is not the body's.
     pub announced: Option<usize>,
+    /// After how many bytes the rest of the body comes one by one, this long after one another.
+    pub drip: Option<(usize, std::time::Duration)>,
 }
 
 impl Response {
@@ -118,6 +121,7 @@ impl Server {
         let seen = requests.clone();
         Server::serving(requests, move |stream| {
             seen.lock().unwrap().push(Request {
+                method: String::new(),
                 path: String::new(),
                 headers: BTreeMap::new(),
             });
@@ -187,10 +191,16 @@ impl Drop for Server {
 }
 
 fn read(stream: impl Read) -> Option<Request> {
-    let mut lines = BufReader::new(stream).lines();
+    let mut stream = BufReader::new(stream);
+    // Who speaks TLS to a server that doesn't is not kept waiting.
+    if stream.fill_buf().ok()?.first() == Some(&0x16) {
+        return None;
+    }
+    let mut lines = stream.lines();
     let first = lines.next()?.ok()?;
     let mut words = first.split_whitespace();
-    let path = words.nth(1)?.to_owned();
+    let method = words.next()?.to_owned();
+    let path = words.next()?.to_owned();
     let mut headers = BTreeMap::new();
     for line in lines {
         let line = line.ok()?;
@@ -199,7 +209,11 @@ fn read(stream: impl Read) -> Option<Request> {
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    Some(Request { path, headers })
+    Some(Request {
+        method,
+        path,
+        headers,
+    })
 }
 
 fn write(stream: &mut impl Write, response: &Response) {
@@ -212,7 +226,20 @@ fn write(stream: &mut impl Write, response: &Response) {
     // Whoever has read enough may be gone.
     let _ = stream.write_all(head.as_bytes());
     let _ = stream.write_all(b"\r\n");
-    let _ = stream.write_all(&response.body);
+    let (fast, pause) = response.drip.unwrap_or_default();
+    if pause.is_zero() {
+        let _ = stream.write_all(&response.body);
+        return;
+    }
+    let (at_once, slowly) = response.body.split_at(fast);
+    let mut sent = stream.write_all(at_once);
+    for byte in slowly {
+        sent = sent.and_then(|()| stream.write_all(&[*byte]));
+        if sent.is_err() {
+            return;
+        }
+        std::thread::sleep(pause);
+    }
 }
 
 /// A repository that goes with its directory.

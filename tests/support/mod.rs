@@ -4,6 +4,7 @@
 //! * [`context`]: a directory to build from
 //! * [`http`]: servers of files and repositories
 //! * [`need`]: what a test cannot do without; it skips loudly, or fails in CI
+//! * [`registry`]: a registry, and one that misbehaves
 //! * [`tree`]: two directories compared, file by file
 //! * [`peers`]: skopeo, umoci, buildah, podman, docker
 //! * [`peers`]: skopeo, umoci, buildah
@@ -17,6 +18,7 @@ pub mod http;
 pub mod machine;
 pub mod need;
 pub mod peers;
+pub mod registry;
 pub mod rstore;
 pub mod terminal;
 pub mod tree;

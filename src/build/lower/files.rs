@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Lowering, StageState, missing_image};
+use super::{Lowering, StageState};
 use crate::build::chmod::Chmod;
 use crate::build::config::StageConfig;
 use crate::build::error::{Error, StepError};
@@ -157,11 +157,7 @@ impl Lowering<'_> {
     ) -> Result<Origin, Error> {
         match self.images.image(name, &state.platform) {
             Ok(image) => Ok(Origin::Image(Box::new(image))),
-            Err(error) => Err(self.failed(
-                instruction.span.line,
-                &instruction.original,
-                missing_image(error),
-            )),
+            Err(error) => Err(self.failed(instruction.span.line, &instruction.original, error)),
         }
     }
 

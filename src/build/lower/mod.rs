@@ -39,7 +39,7 @@ use crate::dockerfile::{
 };
 use crate::executor::{Network, Security};
 use crate::oci::Platform;
-use crate::store::{self, Image};
+use crate::store::Image;
 
 /// Lowers a Dockerfile. `name` is what errors call it.
 pub fn lower(
@@ -353,7 +353,7 @@ impl Lowering<'_> {
                     .map_err(|error| self.failed(line, text, error))?;
                 Ok((Base::Image(Box::new(image)), None))
             }
-            Err(error) => Err(self.failed(line, text, missing_image(error))),
+            Err(error) => Err(self.failed(line, text, error)),
         }
     }
 
@@ -749,19 +749,5 @@ fn told(kind: &Kind, original: &str) -> String {
             format!("LABEL {}", words.join(" "))
         }
         _ => original.to_owned(),
-    }
-}
-
-fn missing_image(error: store::Error) -> StepError {
-    match error {
-        store::Error::UnknownImage { name, nearest } => {
-            let hint = nearest
-                .map(|n| format!("did you mean {n:?}? or "))
-                .unwrap_or_default();
-            StepError::Invalid(format!(
-                "no image is called {name:?} in the store, and pulling is not supported yet; {hint}`rstore load` or `rstore import` it first"
-            ))
-        }
-        error => StepError::Store(error),
     }
 }

@@ -13,33 +13,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use base64::Engine;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-
-use super::time::http_date;
-use super::url::{Url, decoded, redacted};
 use crate::executor::Cancel;
 use crate::fsutil::{self, IoContext};
+use crate::http::time::http_date;
+use crate::http::url::{Url, decoded, redacted};
+use crate::http::{self, Trust, basic, shown, told};
 use crate::oci::Digest;
 use crate::oci::digest::Hasher;
 
-const CONNECT: Duration = Duration::from_secs(30);
-const ANSWER: Duration = Duration::from_secs(120);
 const READ: Duration = Duration::from_secs(60);
 const MOST_REDIRECTS: usize = 10;
 
-/// How servers are reached.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// The proxy for `http` URLs.
-    pub http_proxy: Option<String>,
-    /// The proxy for `https` URLs.
-    pub https_proxy: Option<String>,
-    /// Hosts that are reached without one: names, `.domains`, addresses, or `*`, with commas.
-    pub no_proxy: String,
-    /// Files of PEM certificates that are trusted: all that exist are read, at the first `https`.
-    pub certificates: Vec<PathBuf>,
-}
+pub use crate::http::Settings;
 
 /// Why a URL gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +71,15 @@ fn meaning(status: u16) -> &'static str {
         429 => " (too many requests: try again later)",
         500..=599 => " (an error of the server: try again later)",
         _ => "",
+    }
+}
+
+impl From<http::Error> for Error {
+    fn from(error: http::Error) -> Error {
+        match error {
+            http::Error::Bad { url, why } => Error::Bad { url, why },
+            http::Error::Io(error) => Error::Io(error),
+        }
     }
 }
 
@@ -209,11 +203,10 @@ impl Client {
         let mut request = agent
             .get(url.request())
             .config()
-            .proxy(self.proxy(url)?)
+            .proxy(http::proxy(&self.settings, url)?)
             .build();
         if let Some(user) = user {
-            let user = base64::engine::general_purpose::STANDARD.encode(decoded(user));
-            request = request.header("authorization", format!("Basic {user}"));
+            request = request.header("authorization", basic(&decoded(user)));
         }
         if let Some(etag) = etag {
             request = request.header("if-none-match", etag);
@@ -225,116 +218,8 @@ impl Client {
         if let Some(agent) = self.agent.get() {
             return Ok(agent);
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&self.certificates()?))
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        let config = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_per_read(Some(READ))
-            .user_agent(concat!("rstore/", env!("CARGO_PKG_VERSION")))
-            .accept("*/*")
-            .build();
-        Ok(self
-            .agent
-            .get_or_init(|| ureq::Agent::new_with_config(config)))
-    }
-
-    fn certificates(&self) -> Result<Vec<Certificate<'static>>, Error> {
-        let mut found = Vec::new();
-        for path in &self.settings.certificates {
-            let pem = match fs::read(path) {
-                Ok(pem) => pem,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(fsutil::Error::new("read", path, error).into()),
-            };
-            let items = ureq::tls::parse_pem(&pem);
-            found.extend(items.filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            }));
-        }
-        Ok(found)
-    }
-
-    /// The proxy that leads to a URL.
-    fn proxy(&self, url: &Url) -> Result<Option<ureq::Proxy>, Error> {
-        let proxy = match url.scheme.as_str() {
-            "https" => &self.settings.https_proxy,
-            _ => &self.settings.http_proxy,
-        };
-        let Some(text) = proxy.as_deref().filter(|text| !text.is_empty()) else {
-            return Ok(None);
-        };
-        if is_direct(&url.host, &self.settings.no_proxy) {
-            return Ok(None);
-        }
-        let proxy = ureq::Proxy::new(text).map_err(|error| Error::Bad {
-            url: redacted(text),
-            why: format!("as a proxy: {error}"),
-        })?;
-        Ok(Some(proxy))
-    }
-}
-
-/// Whether a host is reached without a proxy: this machine always is.
-fn is_direct(host: &str, exceptions: &str) -> bool {
-    let bare = |host: &str| {
-        let host = host.to_ascii_lowercase();
-        if let Some(rest) = host.strip_prefix('[') {
-            return rest.split(']').next().unwrap_or(rest).to_owned();
-        }
-        match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
-            _ => host,
-        }
-    };
-    let name = bare(host);
-    let address = name.parse::<std::net::IpAddr>().ok();
-    if name == "localhost" || address.is_some_and(|address| address.is_loopback()) {
-        return true;
-    }
-    exceptions.split(',').map(str::trim).any(|exception| {
-        if exception == "*" {
-            return true;
-        }
-        let exception = bare(exception);
-        let domain = exception.trim_start_matches('*').trim_start_matches('.');
-        !domain.is_empty()
-            && (name == domain
-                || name
-                    .strip_suffix(domain)
-                    .is_some_and(|rest| rest.ends_with('.')))
-    })
-}
-
-/// A URL as errors show it: without user, password, and the query, which may be a signature.
-fn shown(url: &Url) -> String {
-    let url = Url {
-        query: None,
-        ..url.clone()
-    };
-    url.request()
-}
-
-/// What is wrong, in words that say what to look at.
-fn told(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::HostNotFound => "the host is not known: is its name right?".to_owned(),
-        ureq::Error::Timeout(what) => format!("no answer in time ({what})"),
-        ureq::Error::ConnectionFailed => "the server cannot be reached".to_owned(),
-        ureq::Error::Io(error) if error.to_string().contains("certificate") => format!(
-            "{error}; SSL_CERT_FILE names a file of certificates to trust instead of the system's"
-        ),
-        ureq::Error::Io(error) => error.to_string(),
-        error => error.to_string(),
+        let agent = http::agent(&self.settings, &Trust::default(), READ)?;
+        Ok(self.agent.get_or_init(|| agent))
     }
 }
 
@@ -376,28 +261,4 @@ fn save(
         )));
     }
     Ok(hasher.finish())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_direct;
-
-    #[test]
-    fn no_proxy_names_hosts_and_domains() {
-        let list = "example.com, .corp,10.0.0.7,*.wild:8080";
-        for host in [
-            "example.com:443",
-            "a.example.com",
-            "x.corp",
-            "10.0.0.7",
-            "b.wild",
-        ] {
-            assert!(is_direct(host, list), "{host}");
-        }
-        for host in ["notexample.com", "corporate", "10.0.0.70", "wilder"] {
-            assert!(!is_direct(host, list), "{host}");
-        }
-        assert!(is_direct("anything", "*") && !is_direct("anything", ""));
-        assert!(is_direct("127.0.0.1:80", "") && is_direct("[::1]:80", ""));
-    }
 }

@@ -14,13 +14,9 @@
 pub mod archive;
 pub mod git;
 pub mod http;
-mod time;
-pub mod url;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -31,7 +27,8 @@ use crate::fsutil::IoContext;
 use crate::oci::Digest;
 use crate::store::{self, Lease};
 
-pub use url::redacted;
+use crate::http::unless_cancelled;
+pub use crate::http::url::{self, redacted};
 
 /// How other machines are reached.
 #[derive(Debug, Clone, Default)]
@@ -286,7 +283,7 @@ impl<'a> Fetcher<'a> {
         let (client, url) = (self.client.clone(), url.to_owned());
         let cancel = self.cancel.clone();
         let work = move || client.get(&url, etag.as_deref(), &path, &cancel);
-        Ok(unless_cancelled(self.cancel, work)??)
+        Ok(unless_cancelled(self.cancel, work).ok_or(Error::Interrupted)??)
     }
 
     fn git(&self) -> git::Git<'a> {
@@ -304,27 +301,6 @@ impl<'a> Fetcher<'a> {
             .create(&path)
             .at("create directory", &path)?;
         Ok(path)
-    }
-}
-
-/// Does something that may take long on a thread of its own, which is left to itself when the
-/// build is cancelled: what waits for another machine cannot be woken.
-fn unless_cancelled<T: Send + 'static>(
-    cancel: &Cancel,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let (sender, result) = channel();
-    std::thread::spawn(move || drop(sender.send(work())));
-    loop {
-        match result.recv_timeout(Duration::from_millis(50)) {
-            Ok(value) => return Ok(value),
-            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
-                return Err(Error::Interrupted);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            // It panicked, which has been told.
-            Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
-        }
     }
 }
 

@@ -8,10 +8,11 @@ use clap::ValueEnum;
 
 use super::cache::CacheArgs;
 use super::output::{Annotation, Output};
+use super::registry::RegistryArgs;
 use super::secrets::{self, AgentSource, SecretSource};
 use super::sources::{self, ContextSource, NamedArgument};
 use super::values;
-use crate::build::Entitlement;
+use crate::build::{Entitlement, PullPolicy};
 use crate::cli::progress;
 use crate::executor::{Network, Resource};
 use crate::layer::Compression;
@@ -84,9 +85,12 @@ pub struct BuildArgs {
     /// Write what is known of the result to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
-    /// Not yet: there is no pull
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = values::no_pull)]
-    pub pull: Option<bool>,
+    /// When base images are pulled: always (the same as --pull alone), newer, missing, never [default: missing]
+    ///
+    /// `always` fails where the registry cannot be asked; `newer` then goes on with what the store
+    /// has. IDs and digests are never asked for again.
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always", value_parser = values::pull)]
+    pub pull: Option<PullPolicy>,
     /// How many steps may run at the same time [default: one a processor]
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
@@ -115,7 +119,9 @@ pub struct BuildArgs {
     ///
     /// `rawjson` is for programs: one JSON object a line, each with `schema` (1), `time` (RFC 3339),
     /// and `event`: `planned` (`steps`, each with `number`, `stage`, `in_stage`, `stage_steps`,
-    /// `text`, `line`, `column`, `trigger`; `skipped_stages`), `warning` (`message`), `step_started`, `step_cached`, `step_waiting`,
+    /// `text`, `line`, `column`, `trigger`; `skipped_stages`), `warning` (`message`), `pulling`
+    /// (`reference`, `repository`), `layer` (`digest`, `size`, `state`), `layer_moved` (`digest`,
+    /// `size`, `done`), `pulled` (`name`, `digest`, `newer`), `step_started`, `step_cached`, `step_waiting`,
     /// `container_started` and `container_removed` (`container`), `output` (`stream`, `line`; and
     /// `bytes`, in hexadecimal, where the line is not UTF-8), `step_finished` (`seconds`, `image`),
     /// `step_failed` (`seconds`, `message`, `status`), `committed` (`image`), `tagged` (`name`). What
@@ -155,6 +161,8 @@ pub struct BuildArgs {
     /// A resource limit during RUN
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit)]
     pub ulimits: Vec<(Resource, u64, u64)>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Which network RUN sees.

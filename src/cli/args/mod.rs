@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 pub mod build;
 pub mod cache;
 pub mod output;
+pub mod registry;
 pub mod secrets;
 pub mod sources;
 pub mod values;
@@ -67,6 +68,11 @@ pub struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Build(Box<BuildArgs>),
+    Pull(commands::pull::Args),
+    Push(commands::push::Args),
+    Copy(commands::copy::Args),
+    Login(commands::login::LoginArgs),
+    Logout(commands::login::LogoutArgs),
     Import(commands::import::Args),
     Load(commands::load::Args),
     Save(commands::save::Args),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::build::Call;
+use crate::build::PullPolicy;
 use crate::catalog::Millis;
 use crate::executor::Resource;
 use crate::gc::policy::Room;
@@ -57,11 +58,14 @@ pub fn build_arg(text: &str) -> Result<(String, Option<String>), String> {
     Ok((key.to_owned(), value))
 }
 
-/// `--pull`, as long as there is no pull.
-pub fn no_pull(text: &str) -> Result<bool, String> {
+/// When base images are pulled: docker's truth values, or podman's and buildah's words.
+pub fn pull(text: &str) -> Result<PullPolicy, String> {
     match text {
-        "false" => Ok(false),
-        _ => Err("this version cannot pull: `skopeo copy docker://NAME oci:STORE:NAME` or `rstore load` bring a newer base image".to_owned()),
+        "true" | "always" => Ok(PullPolicy::Always),
+        "newer" | "ifnewer" => Ok(PullPolicy::Newer),
+        "false" | "missing" | "ifmissing" => Ok(PullPolicy::Missing),
+        "never" => Ok(PullPolicy::Never),
+        _ => Err("always, newer, missing or never".to_owned()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::cli::commands::sources::{self, Sources};
 use crate::cli::context::native_platform;
 use crate::cli::exit::{DiskFull, Failure};
 use crate::cli::progress::{self, Kind, Quoted, Settings};
-use crate::cli::{Context, Result};
+use crate::cli::{Context, Result, registries};
 use crate::executor::{Cancel, Native, Resource, signals};
 use crate::gc;
 use crate::oci::Platform;
@@ -156,6 +156,8 @@ fn options(arguments: &BuildArgs, platforms: Vec<Platform>, outputs: &Outputs) -
         allow: arguments.allow.iter().copied().collect(),
         named: Vec::new(),
         remote: sources::remote_settings(),
+        pull: arguments.pull.unwrap_or_default(),
+        registry: Some(registries::client(&arguments.registry)),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod build;
 pub mod cat;
 pub mod check;
 pub mod completions;
+pub mod copy;
 pub mod df;
 mod df_metrics;
 pub mod diff;
@@ -22,12 +23,15 @@ pub mod inspect;
 pub mod layers;
 pub mod load;
 pub mod log;
+pub mod login;
 pub mod ls;
 mod output_file;
 pub mod outputs;
 pub mod pin;
 pub mod prune;
 pub mod ps;
+pub mod pull;
+pub mod push;
 pub mod referrers;
 pub mod removal;
 pub mod report;
@@ -51,6 +55,11 @@ pub fn run(command: Command, context: &mut Context) -> Result {
             context.config.fill(&mut arguments);
             build::run(&arguments, context)
         }
+        Command::Pull(arguments) => pull::run(&arguments, context),
+        Command::Push(arguments) => push::run(&arguments, context),
+        Command::Copy(arguments) => copy::run(&arguments, context),
+        Command::Login(arguments) => login::login(&arguments, context),
+        Command::Logout(arguments) => login::logout(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Load(arguments) => load::run(&arguments, context),
         Command::Save(arguments) => save::run(&arguments, context),

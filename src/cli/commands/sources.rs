@@ -321,9 +321,13 @@ pub fn named_contexts(arguments: &BuildArgs, lease: &Lease) -> Result<Vec<NamedC
     arguments.named_contexts.iter().map(ready).collect()
 }
 
-/// How other machines are reached: as the environment says.
-pub fn remote_settings() -> remote::Settings {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+/// A variable of the environment that has a value.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Proxies and certificates, as the environment says.
+pub fn http_settings() -> http::Settings {
     // Lower case first, as curl has it; a capital HTTP_PROXY may be a header of a CGI script.
     let either = |name: &str| variable(name).or_else(|| variable(&name.to_ascii_uppercase()));
     let all = either("all_proxy");
@@ -336,6 +340,16 @@ pub fn remote_settings() -> remote::Settings {
             .into_iter()
             .collect(),
     };
+    http::Settings {
+        http_proxy: either("http_proxy").or_else(|| all.clone()),
+        https_proxy: either("https_proxy").or(all),
+        no_proxy: either("no_proxy").unwrap_or_default(),
+        certificates,
+    }
+}
+
+/// How other machines are reached: as the environment says.
+pub fn remote_settings() -> remote::Settings {
     let ssh = match variable("HOME") {
         // In a user namespace ssh takes root's home, which is another.
         Some(home) if !home.contains(['\'', '\n']) => {
@@ -362,12 +376,7 @@ pub fn remote_settings() -> remote::Settings {
         git_environment.extend(variable(name).map(|value| (name.to_owned(), value)));
     }
     remote::Settings {
-        http: http::Settings {
-            http_proxy: either("http_proxy").or_else(|| all.clone()),
-            https_proxy: either("https_proxy").or(all),
-            no_proxy: either("no_proxy").unwrap_or_default(),
-            certificates,
-        },
+        http: http_settings(),
         git_environment,
     }
 }

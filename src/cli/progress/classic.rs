@@ -16,6 +16,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use super::board::Board;
+use super::transfer::Rows;
 use super::{Progress, Settings, failure};
 use crate::build::event::{Event, Sink, StepNumber};
 
@@ -33,6 +34,8 @@ struct State {
     current: StepNumber,
     /// What comes after all steps.
     end: Vec<u8>,
+    /// The base that is being pulled.
+    pulled: Rows,
 }
 
 impl Classic {
@@ -45,6 +48,7 @@ impl Classic {
                 waiting: Vec::new(),
                 current: 0,
                 end: Vec::new(),
+                pulled: Rows::default(),
             }),
         }
     }
@@ -70,6 +74,11 @@ impl State {
         match event {
             Event::Planned { steps, .. } => {
                 self.waiting = vec![Vec::new(); steps.len()];
+            }
+            Event::Transfer(event) => {
+                if let Some(said) = self.pulled.take(event, false) {
+                    self.write(format!("{said}\n").as_bytes());
+                }
             }
             Event::Warning { message } => self.write(format!("[Warning] {message}\n").as_bytes()),
             Event::StepStarted { step } => {

@@ -9,6 +9,7 @@
 //! | [`rawjson`] | every event as a JSON object, for programs |
 //! | [`quiet`] | nothing but the image's ID |
 //! | [`board`] | what all of them know of the steps; time |
+//! | [`transfer`] | a pull or a push by itself |
 //! | [`ticker`] | what is done again and again beside the build |
 //! | [`failure`] | a failed step: its output's tail, the line of the Dockerfile |
 //!
@@ -38,6 +39,7 @@ pub mod plain;
 pub mod quiet;
 pub mod rawjson;
 pub mod ticker;
+pub mod transfer;
 pub mod tty;
 
 pub use failure::Quoted;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use super::board::Board;
 use super::ticker::Ticker;
+use super::transfer::Rows;
 use super::{Progress, Settings, failure};
 use crate::build::event::{Event, Sink, StepNumber};
 use crate::cli::render::text;
@@ -49,6 +50,8 @@ struct State {
     waiting: BTreeMap<StepNumber, Waiting>,
     /// Which steps have been shown before.
     shown: Vec<StepNumber>,
+    /// The base that is being pulled.
+    pulled: Rows,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Plain {
                 floor: None,
                 waiting: BTreeMap::new(),
                 shown: Vec::new(),
+                pulled: Rows::default(),
             })),
             ticker: Mutex::new(None),
         }
@@ -115,6 +119,12 @@ impl State {
             Event::Planned { .. }
             | Event::ContainerStarted { .. }
             | Event::ContainerRemoved { .. } => {}
+            Event::Transfer(event) => {
+                let said = self.pulled.take(event, true).unwrap_or_default();
+                for line in said.lines() {
+                    self.write(format!("#0 {line}\n").as_bytes());
+                }
+            }
             Event::Warning { message } => {
                 let message = text::clean(message);
                 self.write(format!("WARNING: {message}\n").as_bytes());

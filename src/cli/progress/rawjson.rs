@@ -36,6 +36,7 @@ use super::board::Board;
 use super::{Progress, Settings};
 use crate::build::event::{Event, Sink, StepNumber};
 use crate::executor::Stream;
+use crate::registry;
 
 /// The version of what is written.
 pub const SCHEMA: u32 = 1;
@@ -110,6 +111,7 @@ impl State {
                 json!({ "steps": steps, "skipped_stages": skipped_stages }),
             ),
             Event::Warning { message } => ("warning", json!({ "message": message })),
+            Event::Transfer(event) => transfer(event),
             Event::StepStarted { step } => ("step_started", json!({ "step": step })),
             Event::StepCached { step } => ("step_cached", json!({ "step": step })),
             Event::StepWaiting { step } => ("step_waiting", json!({ "step": step })),
@@ -156,6 +158,38 @@ fn output(step: StepNumber, stream: Stream, line: &[u8]) -> Value {
         object["bytes"] = json!(bytes);
     }
     object
+}
+
+/// What is told of a base that is being pulled.
+fn transfer(event: &registry::Event) -> (&'static str, Value) {
+    match event {
+        registry::Event::Pulling { what, repository } => (
+            "pulling",
+            json!({ "reference": what, "repository": repository }),
+        ),
+        registry::Event::Pushing { repository } => ("pushing", json!({ "repository": repository })),
+        registry::Event::Layer {
+            digest,
+            size,
+            state,
+        } => (
+            "layer",
+            json!({ "digest": digest, "size": size, "state": state.to_string() }),
+        ),
+        registry::Event::Moved { digest, done, size } => (
+            "layer_moved",
+            json!({ "digest": digest, "size": size, "done": done }),
+        ),
+        registry::Event::Warning { message } => ("warning", json!({ "message": message })),
+        registry::Event::Pulled {
+            name,
+            digest,
+            newer,
+        } => (
+            "pulled",
+            json!({ "name": name, "digest": digest, "newer": newer }),
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -15,9 +15,11 @@ use std::time::Duration;
 use super::board::Board;
 use super::picture::{self, Line, Size};
 use super::ticker::Ticker;
+use super::transfer::Rows;
 use super::{Progress, Settings, failure};
 use crate::build::event::{Event, Sink};
 use crate::cli::render::text;
+use crate::registry;
 
 /// From one drawing to the next.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -43,6 +45,9 @@ struct State {
     /// What is told once the steps are done.
     end: Vec<String>,
     warnings: Vec<String>,
+    /// The base that is being pulled, and its layers.
+    pulling: Option<String>,
+    pulled: Rows,
 }
 
 impl Tty {
@@ -64,6 +69,8 @@ impl Tty {
                 drawn: Vec::new(),
                 end: Vec::new(),
                 warnings: Vec::new(),
+                pulling: None,
+                pulled: Rows::default(),
             })),
             ticker: Mutex::new(None),
         }
@@ -74,7 +81,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn size_of_stderr() -> Size {
+pub(super) fn size_of_stderr() -> Size {
     match rustix::termios::tcgetwinsize(std::io::stderr()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => Size {
             columns: usize::from(size.ws_col),
@@ -93,6 +100,15 @@ impl Sink for Tty {
             Event::Committed { image } => state.end.push(format!("writing image {image}")),
             Event::Tagged { name } => state.end.push(format!("naming to {name}")),
             Event::Warning { message } => state.warnings.push(message),
+            Event::Transfer(event) => {
+                let said = state.pulled.take(&event, false);
+                match event {
+                    registry::Event::Pulling { .. } => state.pulling = said,
+                    registry::Event::Pulled { .. } => state.pulling = None,
+                    registry::Event::Warning { message } => state.warnings.push(message),
+                    _ => {}
+                }
+            }
             _ => {}
         }
     }
@@ -108,11 +124,23 @@ impl Progress for Tty {
 
 impl State {
     fn draw(&mut self) {
+        let size = (self.size)();
         if self.board.steps.is_empty() {
+            self.draw_pull(size);
             return;
         }
-        let size = (self.size)();
         let lines = picture::during(&self.board, size, (self.settings.clock)());
+        self.put(&lines, size);
+    }
+
+    /// Draws the base that is being pulled: the first steps are drawn over it.
+    fn draw_pull(&mut self, size: Size) {
+        let Some(title) = &self.pulling else {
+            return;
+        };
+        let room = size.rows.saturating_sub(3).max(1);
+        let texts = std::iter::once(title.clone()).chain(self.pulled.lines(room));
+        let lines: Vec<Line> = texts.map(|text| Line { text, paint: None }).collect();
         self.put(&lines, size);
     }
 

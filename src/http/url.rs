@@ -1,4 +1,4 @@
-//! URLs, as far as a build looks into them. Pure.
+//! URLs, as far as anybody here looks into them. Pure.
 //!
 //! ```text
 //! https://user:password@host:8443/dir/file%20name?query#fragment
@@ -94,7 +94,7 @@ impl Url {
             next.path = path.to_owned();
         } else if !path.is_empty() {
             let directory = self.path.rsplit_once('/').map_or("", |(d, _)| d);
-            next.path = super::super::config::clean(&format!("{directory}/{path}"));
+            next.path = clean(&format!("{directory}/{path}"));
             if path.ends_with('/') && !next.path.ends_with('/') {
                 next.path.push('/');
             }
@@ -146,6 +146,19 @@ pub fn decoded(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `path` without `.`, `..` and double slashes, absolute.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {

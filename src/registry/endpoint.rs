@@ -1,0 +1,273 @@
+//! Where a registry is, and how it is reached: its host, HTTPS or HTTP, whom we believe.
+//!
+//! | the registry | is asked by |
+//! |---|---|
+//! | any | HTTPS, with the system's certificates and those of its directory |
+//! | on the loopback device | HTTPS; HTTP, if it speaks no TLS |
+//! | configured as insecure, or under `--tls-verify=false` | HTTPS, whoever answers; else HTTP |
+//! | a mirror written as `http://…` | HTTP |
+//!
+//! The directory is docker's: `HOST[:PORT]/*.crt` are trusted authorities, `*.cert` with its `*.key`
+//! is what we show.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::auth::State;
+use super::credentials::DOCKER;
+use super::error::{Error, Result};
+use super::{Client, Config, Stop};
+use crate::fsutil::{self, IoContext};
+use crate::http::{self, Trust, url::Url};
+
+/// The host of docker's registry.
+const DOCKER_HOST: &str = "registry-1.docker.io";
+
+/// A registry, or a mirror of one.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// What people call it, and credentials are kept for.
+    pub name: String,
+    /// Host and port.
+    host: String,
+    /// What comes before repositories: empty, or with a slash at its end.
+    prefix: String,
+    /// How it may be reached.
+    safety: Safety,
+    pub agent: ureq::Agent,
+    scheme: OnceLock<&'static str>,
+    /// Held while the scheme is being found out.
+    finding: Mutex<()>,
+    pub auth: Mutex<State>,
+}
+
+/// How much of HTTPS a registry need not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Safety {
+    /// Nothing.
+    Verified,
+    /// It may speak HTTP, being on this machine.
+    Loopback,
+    /// It may be anybody, and speak HTTP.
+    Insecure,
+    /// It speaks HTTP.
+    Plain,
+}
+
+impl Endpoint {
+    /// The registry of a name's domain.
+    pub fn of(config: &Config, domain: &str) -> Result<Endpoint> {
+        let host = match domain {
+            DOCKER => DOCKER_HOST,
+            other => other,
+        };
+        Endpoint::new(config, domain, host, "", None)
+    }
+
+    /// A mirror: `HOST[:PORT][/PREFIX]`, perhaps with its scheme.
+    pub fn mirror(config: &Config, text: &str) -> Result<Endpoint> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme), rest),
+            None => (None, text),
+        };
+        let bad = |why: &str| Error::Refused {
+            what: format!("the mirror {text:?}"),
+            why: why.to_owned(),
+        };
+        let plain = match scheme {
+            None | Some("https") => None,
+            Some("http") => Some(Safety::Plain),
+            Some(_) => return Err(bad("only http:// and https:// can")),
+        };
+        let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_matches('/');
+        if host.is_empty() || host.contains('@') {
+            return Err(bad("it is a host, perhaps with a port and a path"));
+        }
+        let prefix = match prefix {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        };
+        Endpoint::new(config, host, host, &prefix, plain)
+    }
+
+    fn new(
+        config: &Config,
+        name: &str,
+        host: &str,
+        prefix: &str,
+        plain: Option<Safety>,
+    ) -> Result<Endpoint> {
+        let settings = config.hosts.get(name);
+        let insecure = match config.tls_verify {
+            Some(verify) => !verify,
+            None => settings.is_some_and(|settings| settings.insecure),
+        };
+        let safety = match plain {
+            Some(safety) => safety,
+            None if insecure => Safety::Insecure,
+            None if config.tls_verify.is_none() && http::is_direct(host, "") => Safety::Loopback,
+            None => Safety::Verified,
+        };
+        let trust = Trust {
+            anybody: safety == Safety::Insecure,
+            ..trust(config, host)?
+        };
+        Ok(Endpoint {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            prefix: prefix.to_owned(),
+            safety,
+            agent: http::agent(&config.http, &trust, config.patience)?,
+            scheme: OnceLock::new(),
+            finding: Mutex::new(()),
+            auth: Mutex::default(),
+        })
+    }
+
+    /// The repository of this endpoint that a name's path means.
+    pub fn repository(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    /// Whether what is sent to it may go without TLS.
+    pub fn may_be_plain(&self) -> bool {
+        self.safety != Safety::Verified
+    }
+
+    /// `SCHEME://HOST/v2/…`
+    pub fn url(&self, client: &Client, path: &str, stop: &Stop) -> Result<Url> {
+        let scheme = self.scheme(client, stop)?;
+        let text = format!("{scheme}://{}/v2/{path}", self.host);
+        Url::parse(&text).ok_or_else(|| Error::Refused {
+            what: text,
+            why: "it is no URL".to_owned(),
+        })
+    }
+
+    /// How it is reached: found out once, where there is a choice.
+    fn scheme(&self, client: &Client, stop: &Stop) -> Result<&'static str> {
+        match self.safety {
+            Safety::Verified => return Ok("https"),
+            Safety::Plain => return Ok("http"),
+            Safety::Loopback | Safety::Insecure => {}
+        }
+        let _one = self
+            .finding
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(scheme) = self.scheme.get() {
+            return Ok(scheme);
+        }
+        stop.check()?;
+        let ask = |scheme: &str| {
+            let url = format!("{scheme}://{}/v2/", self.host);
+            let url = Url::parse(&url).ok_or(ureq::Error::BadUri(url))?;
+            client.probe(&self.agent, &url)
+        };
+        let scheme = match ask("https") {
+            Ok(_) => "https",
+            // It does speak TLS, and isn't whom it should be.
+            Err(error) if is_certificate(&error) => {
+                return Err(failed(&format!("https://{}", self.host), &error));
+            }
+            Err(error) => match ask("http") {
+                Ok(_) => "http",
+                Err(_) => return Err(failed(&format!("https://{}", self.host), &error)),
+            },
+        };
+        Ok(self.scheme.get_or_init(|| scheme))
+    }
+}
+
+/// Whether it was the certificate that was not as it should be.
+pub(super) fn is_certificate(error: &ureq::Error) -> bool {
+    let text = match error {
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Rustls(error) => error.to_string(),
+        _ => return false,
+    };
+    text.contains("certificate") || text.contains("UnknownIssuer")
+}
+
+/// Why a URL gave nothing, and whether asking again may help.
+pub(super) fn failed(url: &str, error: &ureq::Error) -> Error {
+    let again = match error {
+        ureq::Error::Io(io) => io.kind() != ErrorKind::ConnectionRefused && !is_certificate(error),
+        ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
+        _ => false,
+    };
+    let why = match is_certificate(error) {
+        true => format!(
+            "{error}; its authority's certificate belongs into certs.d/HOST/ca.crt, --cert-dir names another directory, --tls-verify=false believes anybody"
+        ),
+        false => http::told(error),
+    };
+    Error::Failed {
+        url: url.to_owned(),
+        why,
+        again,
+    }
+}
+
+/// What the directories of certificates have for a host.
+fn trust(config: &Config, host: &str) -> Result<Trust> {
+    let mut directories: Vec<PathBuf> = match &config.certificates {
+        Some(directory) => vec![directory.clone()],
+        None => Vec::new(),
+    };
+    if directories.is_empty() {
+        let places = config.certificate_directories.iter();
+        directories.extend(places.map(|place| place.join(host)));
+    }
+    let mut trust = Trust::default();
+    for directory in directories {
+        for file in files(&directory)? {
+            match file.extension().and_then(|extension| extension.to_str()) {
+                Some("crt") => trust.authorities.push(file),
+                Some("cert") => {
+                    let key = file.with_extension("key");
+                    if !key.exists() {
+                        return Err(Error::Refused {
+                            what: file.display().to_string(),
+                            why: format!("its key, {}, is missing", key.display()),
+                        });
+                    }
+                    trust.client = Some((file, key));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(trust)
+}
+
+/// The files of a directory, by name; none, where there is no such directory.
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(fsutil::Error::new("read", directory, error).into()),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        files.push(entry.at("read", directory)?.path());
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The registries to ask for a name: the mirrors of its own, then itself.
+pub(super) fn sources(client: &Client, domain: &str) -> Result<Vec<Arc<Endpoint>>> {
+    let mut found = Vec::new();
+    let settings = client.config().hosts.get(domain);
+    for mirror in settings.iter().flat_map(|settings| &settings.mirrors) {
+        found.push(client.endpoint(mirror, |config| Endpoint::mirror(config, mirror))?);
+    }
+    found.push(client.registry(domain)?);
+    Ok(found)
+}
