@@ -79,6 +79,12 @@ pub struct Layout {
     blobs: Blobs,
 }
 
+/// How long what is no index must stay as it is to be taken for torn, and not for an index that
+/// another tool is writing.
+const TORN_MILLISECONDS: u64 = 100;
+/// How often it is looked at meanwhile.
+const STEP_MILLISECONDS: u64 = 10;
+
 impl Layout {
     /// Whether `root` holds a layout.
     pub fn exists(root: &Path) -> bool {
@@ -209,13 +215,29 @@ impl Layout {
 
     /// Reads the index. A missing one is an error: that nothing is named would be a guess, and all
     /// images would be garbage by it.
+    ///
+    /// Some tools (skopeo, podman) empty the file and then write it. What is no index is read again
+    /// until it is one, or has been the same for [`TORN_MILLISECONDS`]: then it is torn.
     pub fn index(&self) -> Result<Index> {
         let path = self.index_path();
-        match Index::read(&path) {
-            Err(index::Error::Io(error)) if error.is_not_found() => {
-                Err(index::Error::Missing { path }.into())
+        let (mut before, mut quiet) = (self.index_signature()?, 0);
+        loop {
+            match Index::read(&path) {
+                Err(index::Error::Io(error)) if error.is_not_found() => {
+                    return Err(index::Error::Missing { path }.into());
+                }
+                Err(index::Error::Invalid { .. }) if quiet < TORN_MILLISECONDS => {
+                    std::thread::sleep(std::time::Duration::from_millis(STEP_MILLISECONDS));
+                    let now = self.index_signature()?;
+                    quiet = if now == before {
+                        quiet + STEP_MILLISECONDS
+                    } else {
+                        0
+                    };
+                    before = now;
+                }
+                other => return Ok(other?),
             }
-            other => Ok(other?),
         }
     }
 
@@ -247,6 +269,28 @@ mod tests {
                 .entries()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn an_index_that_another_tool_is_writing_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open_or_create(&dir.path().join("store")).unwrap();
+        let path = layout.index_path();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (begin, end) = whole.split_at(10);
+                for part in [begin, end] {
+                    std::thread::sleep(std::time::Duration::from_millis(30));
+                    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+                    io::Write::write_all(&mut file, part).unwrap();
+                }
+            });
+            assert!(layout.index().unwrap().entries().is_empty());
+        });
+        fs::write(&path, "{").unwrap();
+        assert!(layout.index().is_err());
     }
 
     #[test]
