@@ -94,6 +94,7 @@ pub(super) fn assemble(
     ground.keep_containers(&mut roots);
     let verdict = ground.judge(roots, &mut plan.notes)?;
     ground.fill(&verdict, &mut plan)?;
+    plan.facts = verdict.facts;
     Ok(plan)
 }
 

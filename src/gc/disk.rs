@@ -19,7 +19,7 @@ use crate::layout::{BlobStat, Layout};
 use super::Result;
 
 /// What `stat` says of doomed blobs, in the order of the graph.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct BlobFacts {
     facts: Vec<(NodeId, BlobStat)>,
 }

@@ -69,6 +69,8 @@ pub(super) fn execute(
             progress,
             on_progress,
             artifacts,
+            facts: Some((graph, &plan.facts)),
+            now,
         };
         if sweep.go_on() {
             sweep.blobs()?;
@@ -104,6 +106,8 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
         progress: Progress::default(),
         on_progress: &mut |_| true,
         artifacts: Default::default(),
+        facts: None,
+        now,
     };
     sweep.blobs()?;
     sweep.snapshots()?;

@@ -10,6 +10,7 @@ use crate::catalog::blob::HighWater;
 use crate::graph::{NodeId, State};
 use crate::oci::Digest;
 
+use super::disk::BlobFacts;
 use super::policy::Policy;
 
 /// The format of a saved plan.
@@ -213,6 +214,9 @@ pub struct Plan {
     /// The newest numbers of the graph that it was made of.
     #[serde(skip)]
     pub high_water: HighWater,
+    /// What the disk said of the blobs that go.
+    #[serde(skip)]
+    pub(super) facts: BlobFacts,
 }
 
 impl Item {
@@ -265,6 +269,7 @@ impl Plan {
             totals: Totals::default(),
             notes: Vec::new(),
             high_water: HighWater::default(),
+            facts: BlobFacts::default(),
         }
     }
 

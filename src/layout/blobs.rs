@@ -10,10 +10,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 
 use crate::fsutil::{self, IoContext};
 use crate::oci::digest::{Digest, HashReader};
@@ -85,14 +84,15 @@ pub struct BlobStat {
     pub links: u64,
 }
 
-impl From<&fs::Metadata> for BlobStat {
-    fn from(metadata: &fs::Metadata) -> BlobStat {
+impl From<&Stat> for BlobStat {
+    fn from(stat: &Stat) -> BlobStat {
         BlobStat {
-            size: metadata.size(),
-            allocated: fsutil::allocated(metadata),
-            inode: metadata.ino(),
-            modified: metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000,
-            links: metadata.nlink(),
+            size: stat.st_size.cast_unsigned(),
+            // stat(2) counts in 512 bytes, whatever the file system's blocks are.
+            allocated: stat.st_blocks.cast_unsigned() * 512,
+            inode: stat.st_ino,
+            modified: stat.st_mtime * 1000 + stat.st_mtime_nsec.cast_signed() / 1_000_000,
+            links: stat.st_nlink,
         }
     }
 }
@@ -121,12 +121,12 @@ impl Blobs {
 
     /// What the directory says of a blob; `None` where there is none.
     pub fn stat(&self, digest: &Digest) -> Result<Option<BlobStat>> {
-        let path = self.path(digest);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(BlobStat::from(&metadata))),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(fsutil::Error::new("stat", path, error).into()),
+        match rustix::fs::statat(&self.handle, digest.hex(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {
+                Ok(Some(BlobStat::from(&stat)))
+            }
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(fsutil::Error::new("stat", self.path(digest), error).into()),
         }
     }
 
