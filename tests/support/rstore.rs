@@ -323,6 +323,23 @@ impl Rstore {
         }
     }
 
+    /// Everything that a tag's image is made of is there, and is what its digest says.
+    #[track_caller]
+    pub fn intact(&self, tag: &str) {
+        let digest = self.digest(tag);
+        let manifest = self.document(&digest);
+        let layers = manifest["layers"].as_array().expect("layers");
+        let parts = layers.iter().chain([&manifest["config"]]);
+        let parts = parts.map(|part| text(&part["digest"]));
+        for part in parts.chain([digest]) {
+            let path = self.blob(&part);
+            let bytes = fs::read(&path);
+            let bytes = bytes.unwrap_or_else(|error| panic!("{tag}: {}: {error}", path.display()));
+            let actual = hex(&sha2::Sha256::digest(&bytes));
+            assert_eq!(format!("sha256:{actual}"), part, "{tag}");
+        }
+    }
+
     /// Names of files that only exist while something runs: containers, ingest, leases, siblings
     /// of an atomic replacement.
     pub fn debris(&self) -> Vec<PathBuf> {
