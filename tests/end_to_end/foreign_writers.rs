@@ -67,18 +67,24 @@ fn what_skopeo_copies_into_a_store_beside_prunes_is_whole() {
 
 #[test]
 fn what_podman_pushes_into_a_store_beside_prunes_is_whole() {
-    if skip_without(&[Need::Root, Need::Program("podman")]) {
+    if skip_without(&[Need::Root, Need::Program("podman"), Need::Program("skopeo")]) {
         return;
     }
     let store = Rstore::with_base();
     let source = source(&store, "image");
     let podman = peers::Podman::new();
     let from = format!("oci:{}:image:latest", source.path().display());
-    let pulled = podman.run(&["pull", "-q", &from]);
+    let archive = source.path().join("archive.tar");
+    let into = format!(
+        "docker-archive:{}:localhost/image:latest",
+        archive.display()
+    );
+    peers::skopeo(&["copy", "-q", &from, &into]);
+    podman.run(&["load", "-q", "-i", archive.to_str().expect("UTF-8")]);
     let prunes = beside_prunes(&store, || {
         for n in 0..3 {
             let target = format!("oci:{}:pushed{n}:latest", store.root().display());
-            podman.run(&["push", "-q", pulled.trim(), &target]);
+            podman.run(&["push", "-q", "localhost/image:latest", &target]);
             store.intact(&format!("pushed{n}:latest"));
         }
     });
