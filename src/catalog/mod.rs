@@ -334,6 +334,14 @@ impl Catalog {
         self.read(|tx| tx.version())
     }
 
+    /// Lets the write-ahead log grow to so many pages of 4 KiB before it is moved into the file
+    /// (1,000 unless told). Each move waits for the disk twice, and writes again what many
+    /// transactions have touched.
+    pub fn let_log_grow(&self, pages: i64) -> Result<()> {
+        let set = |c: &Connection| c.pragma_update(None, "wal_autocheckpoint", pages);
+        set(&self.lock()).map_err(|source| self.error(source))
+    }
+
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune
     /// stays as large as it ever was. That readers are in the way is no error.
     pub fn checkpoint(&self) -> Result<()> {

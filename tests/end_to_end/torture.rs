@@ -100,6 +100,12 @@ impl Arena {
         counts.get(what).copied().unwrap_or(0)
     }
 
+    fn figures(&self) -> String {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let words = counts.iter().map(|(what, count)| format!("{count} {what}"));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     /// Runs a command, and kills it after a while unless it has ended. What ended by itself is
     /// given back.
     fn run(&self, mut command: Command, patience: Option<Duration>) -> Option<Finished> {
@@ -306,7 +312,7 @@ fn no_command_fails_and_nothing_with_a_name_is_lost_whoever_is_killed() {
         }
         arena.stop.store(true, Ordering::Relaxed);
     });
-    let figures = format!("{:?} in {:?}", arena.counts, began.elapsed());
+    let figures = format!("{} in {:?}", arena.figures(), began.elapsed());
     for what in ["builds", "copies", "prunes", "looks"] {
         assert!(arena.counted(what) > 0, "{figures}");
     }
