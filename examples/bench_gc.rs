@@ -398,7 +398,7 @@ impl Sample {
 
 impl Drop for Sample {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root);
+        let _ = rstore::fsutil::remove_tree(&self.root);
         let _ = fs::remove_file(list_of(&self.root));
     }
 }
@@ -408,7 +408,7 @@ struct RemoveOnDrop<'a>(&'a Path);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.0);
+        let _ = rstore::fsutil::remove_tree(self.0);
     }
 }
 

@@ -11,7 +11,7 @@ use rstore::archive::{self, LoadOptions, Package, Saved};
 use rstore::catalog::blob::NewBlob;
 use rstore::catalog::lease::LeaseRow;
 use rstore::catalog::{BlobKind, Millis, sync};
-use rstore::fsutil::allocated_tree;
+use rstore::fsutil::{allocated_tree, remove_tree};
 use rstore::gc::plan::Removal;
 use rstore::gc::{self, Policy, Scope};
 use rstore::graph::ImageGraph;
@@ -629,7 +629,7 @@ impl World {
             missing.is_empty() || self.model.documents[&digest].subject.is_some(),
             "{missing:?}"
         );
-        fs::remove_dir_all(other).expect("a directory");
+        remove_tree(&other).expect("a directory");
     }
 
     // -- what must hold -----------------------------------------------------------------------
