@@ -429,11 +429,15 @@ impl World {
             &policy,
             self.host.now(),
         );
-        assert_eq!(
-            again.expect("a plan").items,
-            [],
-            "pruning twice equals once"
-        );
+        // Not so where intermediates go and stages stay: a stage that only an intermediate image had
+        // used is dangling once that has gone, and is the next prune's.
+        if stages || !intermediates {
+            assert_eq!(
+                again.expect("a plan").items,
+                [],
+                "pruning twice equals once"
+            );
+        }
         self.check_accounts();
     }
 
