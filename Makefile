@@ -1,4 +1,4 @@
-# rstore: make demo, test, check, conformance, bench, install.
+# rstore: make demo, test, check, conformance, bench, bench-gc, torture, install.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -6,7 +6,7 @@ DESTDIR ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BIN = target/release/rstore
 
-.PHONY: all demo test test-peers check conformance bench bench-registry faults install uninstall clean help
+.PHONY: all demo test test-peers check conformance bench bench-gc bench-registry faults torture install uninstall clean help
 
 all: $(BIN)
 
@@ -17,6 +17,8 @@ help:
 	@echo 'make conformance  what is made of a Dockerfile, case by case, by rstore and by buildah'
 	@echo 'make bench        builds and lists timed against buildah, BuildKit, podman, docker'
 	@echo 'make bench-registry   push and pull timed against skopeo'
+	@echo 'make bench-gc     prunes timed against umoci gc, find -delete and a plain loop'
+	@echo 'make torture      ten minutes of builds, copies and prunes at once, and kill -9'
 	@echo 'make faults       killed, and its disk failing, at every system call: hours, as root'
 	@echo 'make install      program, manual pages, completions, systemd units (PREFIX, DESTDIR)'
 
@@ -47,6 +49,17 @@ bench: $(BIN) test-peers
 
 bench-registry: $(BIN) test-peers
 	RSTORE=$(CURDIR)/$(BIN) $(CARGO) run --locked --example registry_bench
+
+# Layouts of 10,000, 100,000 and a million small files, one at a time: the largest
+# takes 4 GB of disk, and an hour. BENCH_GC_SIZES='10000 100000' for less.
+bench-gc: $(BIN) test-peers
+	$(CARGO) build --release --locked --example bench_gc
+	RSTORE=$(CURDIR)/$(BIN) target/release/examples/bench_gc target/bench-gc $(BENCH_GC_SIZES)
+
+# RSTORE_TEST_SECONDS says for how long, RSTORE_TEST_SEED repeats what was drawn.
+torture: test-peers
+	RSTORE_TEST_SECONDS=$${RSTORE_TEST_SECONDS:-600} \
+	    $(CARGO) test --locked --test end_to_end torture -- --nocapture
 
 # Each test says how many calls it hit.
 faults:

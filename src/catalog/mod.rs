@@ -175,6 +175,26 @@ impl<'a> std::ops::Deref for Writer<'a> {
 /// What a function of one table group returns; [`Catalog`] adds the path to the error.
 pub(crate) type SqlResult<T> = std::result::Result<T, rusqlite::Error>;
 
+/// Tells one state of the catalog from the next, as one connection sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// Changes with every commit of another connection.
+    others: i64,
+    /// The rows that this connection has changed.
+    own: u64,
+}
+
+impl Reader<'_> {
+    /// See [`Catalog::version`]: as of this moment of this transaction.
+    pub fn version(&self) -> SqlResult<Version> {
+        let mut statement = self.connection.prepare_cached("PRAGMA data_version")?;
+        Ok(Version {
+            others: statement.query_row([], |row| row.get(0))?,
+            own: self.connection.total_changes(),
+        })
+    }
+}
+
 impl Catalog {
     /// Opens the catalog at `path`, making or migrating it. The caller holds the store's lock
     /// where the file may be missing or old; see [`Catalog::is_current`].
@@ -322,10 +342,17 @@ impl Catalog {
         Err(error)
     }
 
-    /// A number that changes with every commit of another connection.
-    pub fn version(&self) -> Result<i64> {
-        let read = |c: &Connection| c.query_row("PRAGMA data_version", [], |row| row.get(0));
-        read(&self.lock()).map_err(|source| self.error(source))
+    /// What changes with every change, by whatever connection.
+    pub fn version(&self) -> Result<Version> {
+        self.read(|tx| tx.version())
+    }
+
+    /// Lets the write-ahead log grow to so many pages of 4 KiB before it is moved into the file
+    /// (1,000 unless told). Each move waits for the disk twice, and writes again what many
+    /// transactions have touched.
+    pub fn let_log_grow(&self, pages: i64) -> Result<()> {
+        let set = |c: &Connection| c.pragma_update(None, "wal_autocheckpoint", pages);
+        set(&self.lock()).map_err(|source| self.error(source))
     }
 
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune
@@ -387,8 +414,11 @@ fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {
     // log is moved into the file when it has grown, and by a prune.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // KiB, used only as far as pages are touched: a transaction that takes thousands of rows out of
+    // a million comes back to the same pages of the indexes again and again.
     connection.execute_batch(
-        "PRAGMA journal_mode = WAL;
+        "PRAGMA cache_size = -32768;
+         PRAGMA journal_mode = WAL;
          PRAGMA synchronous = NORMAL;
          PRAGMA journal_size_limit = 8388608;
          PRAGMA temp_store = MEMORY;",

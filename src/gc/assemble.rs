@@ -140,6 +140,7 @@ pub(super) fn plan_and_doomed(
     if let Some(target) = plan.target.as_mut().filter(|target| !target.is_met()) {
         target.held_by = kept::largest(graph, roots, 5);
     }
+    plan.facts = verdict.facts;
     Ok((plan, going))
 }
 

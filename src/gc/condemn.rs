@@ -17,7 +17,7 @@
 
 use hashbrown::HashMap;
 
-use crate::catalog::blob::HighWater;
+use crate::catalog::blob::{BlobKind, HighWater};
 use crate::catalog::{self, Catalog, Millis, WriteError, Writer, sync};
 use crate::graph::{ImageGraph, NodeId, NodeSet};
 use crate::layout::Layout;
@@ -136,10 +136,16 @@ impl<'a> Condemning<'a> {
     }
 
     fn condemn(&mut self, tx: &Writer, batch: &[NodeId]) -> Outcome<()> {
+        let mut leaves = Vec::new();
         for node in batch.iter().filter(|node| self.doomed.contains(**node)) {
-            tx.condemn_blob(self.graph.node(*node).blob, self.now)?;
+            let node = self.graph.node(*node);
+            match node.kind {
+                BlobKind::Config | BlobKind::Layer => leaves.push(node.blob),
+                _ => tx.condemn_blob(node.blob, self.now)?,
+            }
         }
-        Ok(())
+        leaves.sort_unstable();
+        Ok(tx.condemn_leaves(&leaves, self.now)?)
     }
 
     // -- what came since ----------------------------------------------------------------------

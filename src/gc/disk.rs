@@ -45,7 +45,7 @@ impl FileSystem {
 }
 
 /// What `stat` says of doomed blobs, in the order of the graph.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct BlobFacts {
     facts: Vec<(NodeId, BlobStat)>,
 }

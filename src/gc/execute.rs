@@ -14,6 +14,11 @@ use super::reserve;
 use super::sweep::Sweep;
 use super::{Error, Result};
 
+/// How long the catalog's log may get while a prune works, 32 MiB, where there is plenty of room:
+/// it ends with the log moved into the catalog and cut.
+const LOG_PAGES: i64 = 8_192;
+const ROOM_FOR_LOG: u64 = 1 << 30;
+
 /// The lock that one prune holds.
 pub fn lock(layout: &Layout) -> Result<FileLock> {
     let path = layout.private().join("prune.lock");
@@ -43,6 +48,9 @@ pub(super) fn execute(
     let private = layout.private();
     let before = Measure::take(layout)?;
     reserve::release_if_tight(&private)?;
+    if reserve::available(&private)? > ROOM_FOR_LOG {
+        catalog.let_log_grow(LOG_PAGES)?;
+    }
     let mut report = Report::default();
     let artifacts = plan.items.iter().filter(|i| i.kind == ItemKind::Artifact);
     let artifacts = artifacts.filter_map(|item| item.digest).collect();
@@ -71,6 +79,8 @@ pub(super) fn execute(
             progress,
             on_progress,
             artifacts,
+            facts: Some((graph, &plan.facts)),
+            now,
         };
         if sweep.go_on() {
             sweep.blobs()?;
@@ -115,6 +125,8 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
         progress: Progress::default(),
         on_progress: &mut |_| true,
         artifacts: Default::default(),
+        facts: None,
+        now,
     };
     sweep.blobs()?;
     sweep.snapshots()?;

@@ -52,6 +52,8 @@ use crate::layout::{self, Layout};
 use crate::{fsutil, graph};
 
 mod assemble;
+#[cfg(test)]
+mod beside;
 pub mod cache_mounts;
 pub mod condemn;
 pub mod debris;
@@ -65,6 +67,8 @@ pub mod plan;
 pub mod policy;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod reachability;
 pub mod report;
 pub mod reserve;
 pub mod roots;

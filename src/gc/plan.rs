@@ -10,6 +10,7 @@ use crate::catalog::blob::HighWater;
 use crate::graph::{NodeId, State};
 use crate::oci::Digest;
 
+use super::disk::BlobFacts;
 use super::kept::Kept;
 use super::policy::Policy;
 use super::target::Target;
@@ -249,6 +250,9 @@ pub struct Plan {
     /// is remembered.
     #[serde(skip)]
     pub by_name: bool,
+    /// What the disk said of the blobs that go.
+    #[serde(skip)]
+    pub(super) facts: BlobFacts,
 }
 
 impl Item {
@@ -315,6 +319,7 @@ impl Plan {
             due: None,
             high_water: HighWater::default(),
             by_name: false,
+            facts: BlobFacts::default(),
         }
     }
 

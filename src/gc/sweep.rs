@@ -1,8 +1,15 @@
 //! Removing what is condemned, in batches.
 //!
-//! Each batch is one write transaction: what is *still* condemned is unlinked and forgotten. Who
-//! pinned it before the batch has it kept; who comes after finds it gone. If the transaction is
-//! undone after an unlink, the row stays condemned, and the next sweep finds nothing to unlink.
+//! ```text
+//! write transaction: what changed since? unlink what is *still* condemned     … a batch, again
+//! write transaction: forget the rows of so many batches that are still condemned     … again
+//! ```
+//! Who pinned a blob before its batch has it kept; who comes after finds it gone. Between the
+//! unlink and the forgetting the row stays condemned, as after a crash: nobody relies on such a
+//! row, and who makes the blob again takes the condemnation from it, so that it is not forgotten.
+//!
+//! While no other connection has written anything, nothing can have been rescued, and no row is
+//! asked. As soon as one has, every row of the batches that follow is.
 //!
 //! Documents go before what they point at; within a rank files go by inode, which is how file
 //! systems like it. Trees are large: the transaction only renames them to a tombstone, and they
@@ -17,8 +24,8 @@ use std::path::{Path, PathBuf};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
-use crate::catalog::blob::{BlobId, BlobKind, BlobRow};
-use crate::catalog::{Catalog, Millis, WriteError, Writer};
+use crate::catalog::blob::{BlobId, BlobKind};
+use crate::catalog::{Catalog, Millis, Reader, SqlResult, Version, WriteError, Writer, sync};
 use crate::fsutil::{self, IoContext};
 use crate::graph::ImageGraph;
 use crate::layout::{self, Layout};
@@ -26,9 +33,9 @@ use crate::lock::FileLock;
 use crate::oci::Digest;
 
 use super::cache_mounts;
-use super::condemn::{Outcome, caller};
+use super::condemn::{Outcome, caller, lift};
 use super::debris::{self, CONTAINERS, DebrisKind, SNAPSHOTS, TOMBSTONE};
-use super::disk::{self, Tally};
+use super::disk::{self, BlobFacts, Tally};
 use super::plan::{Item, ItemKind, Plan};
 use super::report::{Failure, Progress, Report};
 use super::roots::{self, LeaseFiles};
@@ -37,16 +44,31 @@ use super::{Error, Result};
 /// How many blobs one transaction removes: some tens of milliseconds.
 const BATCH: usize = 1_000;
 
+/// How many rows one transaction forgets: as long.
+const FORGET: usize = 10_000;
+
 type Ids = HashSet<BlobId, FixedState>;
 
 /// A blob to be removed.
 struct Doomed {
     id: BlobId,
     digest: Digest,
-    rank: u8,
     inode: u64,
     freed: u64,
+    rank: u8,
     kind: ItemKind,
+}
+
+/// What is known of the catalog besides the condemned.
+struct Seen {
+    /// The catalog, as this sweep has left it.
+    version: Version,
+    /// The newest edge.
+    edge: i64,
+    /// Whether anybody else has written since the condemned were read.
+    disturbed: bool,
+    /// Of the condemned, those that something leads to nevertheless.
+    needed: Ids,
 }
 
 /// A sweep at work.
@@ -58,31 +80,51 @@ pub(super) struct Sweep<'a> {
     pub on_progress: &'a mut dyn FnMut(&Progress) -> bool,
     /// Manifests that are no images, so that they are counted as what they are.
     pub artifacts: HashSet<Digest, FixedState>,
+    /// What the disk has already said of blobs, and the graph that tells which.
+    pub facts: Option<(&'a ImageGraph, &'a BlobFacts)>,
+    pub now: Millis,
 }
 
 impl Sweep<'_> {
     /// Removes every blob that is condemned.
     pub fn blobs(&mut self) -> Result<()> {
+        // Before the condemned are read: what changes after this is seen as a change.
+        let version = self.catalog.version()?;
         let mut doomed = self.condemned()?;
         if doomed.is_empty() {
             return Ok(());
         }
         doomed.sort_unstable_by_key(|blob| (blob.rank, blob.inode));
         let ids: Ids = doomed.iter().map(|blob| blob.id).collect();
-        let (mut needed, mut seen) = self.needed(&ids)?;
+        let mut seen = self.seen(&ids, version)?;
+        let mut gone = Vec::new();
         for batch in doomed.chunks(BATCH) {
             if !self.go_on() {
-                return Ok(());
+                break;
             }
             let removed = self.catalog.write(|tx| {
-                tx.each_edge_after(seen, |edge| {
-                    needed.insert(edge.target);
-                })?;
-                seen = tx.high_water()?.edge;
-                remove_batch(tx, self.layout, batch, &needed)
+                seen.look_again(tx, self.layout, self.now)?;
+                let removed = remove_batch(tx, self.layout, batch, &seen)?;
+                seen.version = tx.version()?;
+                Ok(removed)
             })?;
-            self.count(batch, removed);
+            self.count(batch, removed, &mut gone);
+            if gone.len() >= FORGET {
+                self.forget(&mut gone, &mut seen)?;
+            }
         }
+        self.forget(&mut gone, &mut seen)
+    }
+
+    fn forget(&self, gone: &mut Vec<BlobId>, seen: &mut Seen) -> Result<()> {
+        gone.sort_unstable();
+        self.catalog.write(|tx| {
+            seen.look_again(tx, self.layout, self.now)?;
+            tx.forget_blobs(gone)?;
+            seen.version = tx.version()?;
+            Ok::<_, WriteError<Error>>(())
+        })?;
+        gone.clear();
         Ok(())
     }
 
@@ -275,22 +317,33 @@ impl Sweep<'_> {
 
     /// Everything that is condemned, with what the disk says of it.
     fn condemned(&self) -> Result<Vec<Doomed>> {
-        let mut rows = Vec::new();
+        let mut doomed = Vec::new();
         self.catalog.snapshot(|tx| {
-            tx.each_condemned_blob(|row| rows.push((row.id, row.digest, row.kind)))
+            tx.each_condemned_blob(|id, digest, kind| {
+                doomed.push(Doomed {
+                    id,
+                    digest,
+                    inode: 0,
+                    freed: 0,
+                    rank: rank(kind),
+                    kind: self.item_kind(kind, &digest),
+                });
+            })
         })?;
-        let mut doomed = Vec::with_capacity(rows.len());
-        for (id, digest, kind) in rows {
-            let stat = self.layout.blobs().stat(&digest);
-            let stat = stat.map_err(layout::Error::from)?;
-            doomed.push(Doomed {
-                id,
-                digest,
-                rank: rank(kind),
-                inode: stat.map_or(0, |stat| stat.inode),
-                freed: stat.as_ref().map_or(0, disk::freed),
-                kind: self.item_kind(kind, &digest),
+        for blob in &mut doomed {
+            let known = self.facts.and_then(|(graph, facts)| {
+                let node = graph.find_blob(blob.id)?;
+                facts.get(node).copied()
             });
+            let stat = match known {
+                Some(stat) => Some(stat),
+                None => {
+                    let stat = self.layout.blobs().stat(&blob.digest);
+                    stat.map_err(layout::Error::from)?
+                }
+            };
+            blob.inode = stat.map_or(0, |stat| stat.inode);
+            blob.freed = stat.as_ref().map_or(0, disk::freed);
         }
         Ok(doomed)
     }
@@ -306,29 +359,34 @@ impl Sweep<'_> {
         }
     }
 
-    /// Which of the condemned something leads to nevertheless, and up to which edge that is known.
-    fn needed(&self, ids: &Ids) -> Result<(Ids, i64)> {
+    /// What is known of the catalog besides the condemned, whose numbers are `ids`.
+    fn seen(&self, ids: &Ids, version: Version) -> Result<Seen> {
         let mut needed = Ids::default();
-        let seen = self.catalog.snapshot(|tx| {
+        let edge = self.catalog.snapshot(|tx| {
             let mut need = |id: BlobId| {
                 if ids.contains(&id) {
                     needed.insert(id);
                 }
             };
             tx.each_edge_after(0, |edge| need(edge.target))?;
-            tx.pins_after(0)?.into_iter().for_each(&mut need);
-            let entries = tx.index_entries()?;
-            let tags = entries.iter().filter(|entry| entry.name.is_some());
-            tags.for_each(|entry| need(entry.blob));
+            others(tx, need)?;
             Ok(tx.high_water()?.edge)
         })?;
-        Ok((needed, seen))
+        Ok(Seen {
+            version,
+            edge,
+            disturbed: false,
+            needed,
+        })
     }
 
-    fn count(&mut self, batch: &[Doomed], outcomes: Vec<Removal>) {
+    fn count(&mut self, batch: &[Doomed], outcomes: Vec<Removal>, gone: &mut Vec<BlobId>) {
         for (blob, outcome) in batch.iter().zip(outcomes) {
             match outcome {
-                Removal::Done => self.done(blob.kind, blob.freed),
+                Removal::Done => {
+                    gone.push(blob.id);
+                    self.done(blob.kind, blob.freed);
+                }
                 Removal::Rescued => self.report.rescued += 1,
                 Removal::Failed(why) => self.report.failures.push(Failure {
                     id: blob.digest.to_string(),
@@ -337,6 +395,38 @@ impl Sweep<'_> {
             }
         }
     }
+}
+
+impl Seen {
+    /// Takes in what others have done since the last look: in the catalog, and to `index.json`.
+    fn look_again(&mut self, tx: &Writer, layout: &Layout, now: Millis) -> Outcome<()> {
+        let version = tx.version()?;
+        let index_changed = sync::refresh_index(tx, layout, now).map_err(lift)?;
+        if version == self.version && !index_changed {
+            return Ok(());
+        }
+        self.disturbed = true;
+        let needed = &mut self.needed;
+        tx.each_edge_after(self.edge, |edge| {
+            needed.insert(edge.target);
+        })?;
+        self.edge = tx.high_water()?.edge;
+        others(tx, |id| {
+            needed.insert(id);
+        })?;
+        Ok(())
+    }
+}
+
+/// What pins, leases and tags point at.
+fn others(tx: &Reader, mut need: impl FnMut(BlobId)) -> SqlResult<()> {
+    let leased = tx.lease_pins_after(0)?.into_iter();
+    leased.filter_map(|pin| pin.blob).for_each(&mut need);
+    tx.pins_after(0)?.into_iter().for_each(&mut need);
+    let entries = tx.index_entries()?;
+    let tags = entries.iter().filter(|entry| entry.name.is_some());
+    tags.for_each(|entry| need(entry.blob));
+    Ok(())
 }
 
 /// What became of one blob.
@@ -350,22 +440,18 @@ fn remove_batch(
     tx: &Writer,
     layout: &Layout,
     batch: &[Doomed],
-    needed: &Ids,
+    seen: &Seen,
 ) -> Outcome<Vec<Removal>> {
     let mut outcomes = Vec::with_capacity(batch.len());
     for blob in batch {
-        let row = tx.blob_by_id(blob.id)?;
-        outcomes.push(if row.is_none_or(|row: BlobRow| row.condemned.is_none()) {
+        outcomes.push(if seen.disturbed && !tx.is_condemned(blob.id)? {
             Removal::Rescued
-        } else if needed.contains(&blob.id) || tx.is_leased(blob.id)? {
+        } else if seen.needed.contains(&blob.id) {
             tx.rescue_blob(blob.id)?;
             Removal::Rescued
         } else {
             match layout.blobs().remove(&blob.digest) {
-                Ok(_) => {
-                    tx.forget_blob(blob.id)?;
-                    Removal::Done
-                }
+                Ok(_) => Removal::Done,
                 // It stays condemned, and the next prune tries again.
                 Err(error) => Removal::Failed(error.to_string()),
             }

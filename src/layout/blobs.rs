@@ -10,10 +10,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 
 use crate::fsutil::{self, IoContext};
 use crate::oci::digest::{Digest, HashReader};
@@ -87,28 +86,16 @@ pub struct BlobStat {
     pub links: u64,
 }
 
-impl From<&fs::Metadata> for BlobStat {
-    fn from(metadata: &fs::Metadata) -> BlobStat {
-        BlobStat {
-            size: metadata.size(),
-            allocated: fsutil::allocated(metadata),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000,
-            links: metadata.nlink(),
-        }
-    }
-}
-
 #[allow(
     clippy::unnecessary_cast,
     clippy::useless_conversion,
     reason = "the widths of these fields are the architecture's"
 )]
-impl From<&rustix::fs::Stat> for BlobStat {
-    fn from(stat: &rustix::fs::Stat) -> BlobStat {
+impl From<&Stat> for BlobStat {
+    fn from(stat: &Stat) -> BlobStat {
         BlobStat {
             size: stat.st_size as u64,
+            // stat(2) counts in 512 bytes, whatever the file system's blocks are.
             allocated: stat.st_blocks as u64 * 512,
             device: stat.st_dev as u64,
             inode: stat.st_ino as u64,
@@ -153,12 +140,12 @@ impl Blobs {
 
     /// What the directory says of a blob; `None` where there is none.
     pub fn stat(&self, digest: &Digest) -> Result<Option<BlobStat>> {
-        let path = self.path(digest);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(BlobStat::from(&metadata))),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(fsutil::Error::new("stat", path, error).into()),
+        match rustix::fs::statat(&self.handle, digest.hex(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {
+                Ok(Some(BlobStat::from(&stat)))
+            }
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(fsutil::Error::new("stat", self.path(digest), error).into()),
         }
     }
 

@@ -79,6 +79,29 @@ pub struct Layout {
     blobs: Blobs,
 }
 
+/// How long what cannot be understood must stay as it is to be taken for torn, and not for what
+/// another tool is writing.
+const TORN_MILLISECONDS: u64 = 100;
+/// How often it is looked at meanwhile.
+const STEP_MILLISECONDS: u64 = 10;
+
+/// Reads a file that other tools (skopeo, podman) empty and then write: what is torn is read again
+/// until it is not, or has been the same for [`TORN_MILLISECONDS`].
+fn settled<T>(path: &Path, read: impl Fn() -> T, is_torn: impl Fn(&T) -> bool) -> Result<T> {
+    let (mut before, mut quiet) = (Signature::of(path)?, 0);
+    loop {
+        let found = read();
+        if !is_torn(&found) || quiet >= TORN_MILLISECONDS {
+            return Ok(found);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(STEP_MILLISECONDS));
+        let now = Signature::of(path)?;
+        let same = now == before;
+        quiet = if same { quiet + STEP_MILLISECONDS } else { 0 };
+        before = now;
+    }
+}
+
 impl Layout {
     /// Whether `root` holds a layout.
     pub fn exists(root: &Path) -> bool {
@@ -126,7 +149,12 @@ impl Layout {
     /// Opens the layout at `root`, which must be one. Makes the directories that an empty layout
     /// of another tool may lack.
     pub fn open(root: &Path) -> Result<Layout> {
-        match Layout::marker(root)? {
+        let marker = settled(
+            &root.join("oci-layout"),
+            || Layout::marker(root),
+            |marker| matches!(marker, Ok(Marker::Torn)),
+        );
+        match marker?? {
             Marker::Good => Layout::open_unmarked(root),
             Marker::Missing => Err(Error::NotALayout {
                 path: root.to_path_buf(),
@@ -209,9 +237,15 @@ impl Layout {
 
     /// Reads the index. A missing one is an error: that nothing is named would be a guess, and all
     /// images would be garbage by it.
+    ///
+    /// One that another tool is writing just now is waited for.
     pub fn index(&self) -> Result<Index> {
         let path = self.index_path();
-        match Index::read(&path) {
+        let read = || Index::read(&path);
+        let read = settled(&path, read, |read| {
+            matches!(read, Err(index::Error::Invalid { .. }))
+        });
+        match read? {
             Err(index::Error::Io(error)) if error.is_not_found() => {
                 Err(index::Error::Missing { path }.into())
             }
@@ -247,6 +281,28 @@ mod tests {
                 .entries()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn an_index_that_another_tool_is_writing_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open_or_create(&dir.path().join("store")).unwrap();
+        let path = layout.index_path();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (begin, end) = whole.split_at(10);
+                for part in [begin, end] {
+                    std::thread::sleep(std::time::Duration::from_millis(30));
+                    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+                    io::Write::write_all(&mut file, part).unwrap();
+                }
+            });
+            assert!(layout.index().unwrap().entries().is_empty());
+        });
+        fs::write(&path, "{").unwrap();
+        assert!(layout.index().is_err());
     }
 
     #[test]

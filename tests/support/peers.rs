@@ -6,16 +6,25 @@ use std::process::Command;
 use super::need::program;
 use super::{run, scratch};
 
+/// A policy that lets skopeo copy.
+pub fn policy() -> PathBuf {
+    static POLICY: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    let write = || {
+        let policy = super::kept().join("policy.json");
+        if !policy.exists() {
+            let accept = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+            std::fs::write(&policy, accept).expect("target is writable");
+        }
+        policy
+    };
+    POLICY.get_or_init(write).clone()
+}
+
 /// skopeo, with a policy that lets it copy.
 pub fn skopeo(arguments: &[&str]) -> String {
-    let policy = super::kept().join("policy.json");
-    if !policy.exists() {
-        let accept = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
-        std::fs::write(&policy, accept).expect("target is writable");
-    }
     run(program("skopeo")
         .arg("--policy")
-        .arg(policy)
+        .arg(policy())
         .args(arguments))
 }
 

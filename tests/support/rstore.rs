@@ -227,10 +227,20 @@ impl Rstore {
 
     /// Tags and the digests of their manifests, from `index.json`.
     pub fn tags(&self) -> BTreeMap<String, String> {
-        let Ok(bytes) = fs::read(self.root.join("index.json")) else {
-            return BTreeMap::new();
+        let began = std::time::Instant::now();
+        let index: Value = loop {
+            let Ok(bytes) = fs::read(self.root.join("index.json")) else {
+                return BTreeMap::new();
+            };
+            match serde_json::from_slice(&bytes) {
+                Ok(index) => break index,
+                // skopeo empties the file and then writes it.
+                Err(_) if began.elapsed() < std::time::Duration::from_secs(2) => {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                Err(error) => panic!("index.json is JSON: {error}"),
+            }
         };
-        let index: Value = serde_json::from_slice(&bytes).expect("index.json is JSON");
         let entries = index["manifests"].as_array().cloned().unwrap_or_default();
         let tag = |entry: &Value| {
             let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str()?;
@@ -322,6 +332,23 @@ impl Rstore {
                 "{tag}: {}",
                 path.display()
             );
+        }
+    }
+
+    /// Everything that a tag's image is made of is there, and is what its digest says.
+    #[track_caller]
+    pub fn intact(&self, tag: &str) {
+        let digest = self.digest(tag);
+        let manifest = self.document(&digest);
+        let layers = manifest["layers"].as_array().expect("layers");
+        let parts = layers.iter().chain([&manifest["config"]]);
+        let parts = parts.map(|part| text(&part["digest"]));
+        for part in parts.chain([digest]) {
+            let path = self.blob(&part);
+            let bytes = fs::read(&path);
+            let bytes = bytes.unwrap_or_else(|error| panic!("{tag}: {}: {error}", path.display()));
+            let actual = hex(&sha2::Sha256::digest(&bytes));
+            assert_eq!(format!("sha256:{actual}"), part, "{tag}");
         }
     }
 
