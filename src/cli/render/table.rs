@@ -2,11 +2,16 @@
 
 use std::io::Write;
 
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableStyle, Width};
+
 use super::text;
 use crate::cli::Result;
 
 /// Blanks between two columns.
-const GAP: usize = 3;
+const GAP: u16 = 3;
+
+/// Lines that are laid out at once: a list of a hundred thousand is not held a second time.
+const PART: usize = 1024;
 
 /// A column of a table.
 #[derive(Debug, Clone)]
@@ -39,15 +44,28 @@ pub fn write(
     }
     let titles: Vec<String> = headings.iter().map(|h| h.title.clone()).collect();
     let widths = widths(&titles, &rows);
-    let mut line = String::new();
-    for row in std::iter::once(&titles).chain(&rows) {
-        line.clear();
-        for (place, text) in row.iter().enumerate() {
-            line.push_str(text);
-            let width = widths.get(place).copied().unwrap_or(0);
-            let blanks = width.saturating_sub(columns(text)) + GAP;
-            line.extend(std::iter::repeat_n(' ', blanks));
-        }
+    let mut lines = std::iter::once(titles).chain(rows).peekable();
+    while lines.peek().is_some() {
+        let part: Vec<Vec<String>> = lines.by_ref().take(PART).collect();
+        write_part(out, part, &widths)?;
+    }
+    Ok(())
+}
+
+/// Lines whose columns are so wide, whatever is in them.
+fn write_part(out: &mut dyn Write, lines: Vec<Vec<String>>, widths: &[usize]) -> Result {
+    let mut table = Table::new();
+    table
+        .load_style(TableStyle::new())
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .force_no_tty();
+    table.add_rows(lines);
+    for (column, width) in table.column_iter_mut().zip(widths) {
+        column.set_padding((0, GAP));
+        let width = u16::try_from(*width).unwrap_or(u16::MAX - GAP);
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + GAP)));
+    }
+    for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
@@ -77,7 +95,7 @@ fn columns(text: &str) -> usize {
 fn fit(headings: &[Heading], rows: &mut [Vec<String>], width: usize) {
     let titles: Vec<String> = headings.iter().map(|h| h.title.clone()).collect();
     let mut widths = widths(&titles, rows);
-    let gaps = GAP * headings.len().saturating_sub(1);
+    let gaps = usize::from(GAP) * headings.len().saturating_sub(1);
     let mut surplus = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
     while surplus > 0 {
         let least = |place: usize| columns(&headings[place].title).max(8);
