@@ -284,6 +284,22 @@ impl Catalog {
         &self,
         body: impl FnOnce(&Writer) -> std::result::Result<T, WriteError<E>>,
     ) -> std::result::Result<T, E> {
+        self.transact(true, body)
+    }
+
+    /// Like [`write`](Catalog::write), for what no prune looks at: it does not count as a change.
+    pub fn write_aside<T, E: From<Error>>(
+        &self,
+        body: impl FnOnce(&Writer) -> std::result::Result<T, WriteError<E>>,
+    ) -> std::result::Result<T, E> {
+        self.transact(false, body)
+    }
+
+    fn transact<T, E: From<Error>>(
+        &self,
+        counts: bool,
+        body: impl FnOnce(&Writer) -> std::result::Result<T, WriteError<E>>,
+    ) -> std::result::Result<T, E> {
         let mut guard = self.lock();
         let run = || -> std::result::Result<T, WriteError<E>> {
             let transaction = guard.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -294,7 +310,7 @@ impl Catalog {
                 },
                 actor: &self.actor,
             })?;
-            if transaction.total_changes() != before {
+            if counts && transaction.total_changes() != before {
                 schema::count_change(&transaction)?;
             }
             transaction.commit()?;

@@ -95,11 +95,7 @@ pub(super) fn execute(
         super::condemn::reap_dead(layout, catalog)?;
     }
     if !plan.by_name && !report.stopped {
-        let last = LastPrune {
-            time: now,
-            freed: report.removed.freed,
-        };
-        catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_last_prune(last)?))?;
+        remember(catalog, report.removed.freed, now)?;
     }
     catalog.checkpoint()?;
     reserve::ensure(&private)?;
@@ -107,6 +103,12 @@ pub(super) fn execute(
     report.measured = after.free - before.free;
     report.overhead = after.overhead - before.overhead;
     Ok(report)
+}
+
+/// See [`super::remember`].
+pub(super) fn remember(catalog: &Catalog, freed: u64, now: Millis) -> Result<()> {
+    let last = LastPrune { time: now, freed };
+    catalog.write_aside(|tx| Ok::<_, WriteError<Error>>(tx.set_last_prune(last)?))
 }
 
 /// See [`super::finish`].

@@ -364,6 +364,11 @@ pub fn add_grace(
     Ok(())
 }
 
+/// Remembers that a prune came to its end, and what it freed: also one that had nothing to look at.
+pub fn remember(catalog: &Catalog, freed: u64, now: Millis) -> Result<()> {
+    execute::remember(catalog, freed, now)
+}
+
 /// Where every byte below the root is, and how many of them which prune would free.
 pub fn usage(
     layout: &Layout,

@@ -47,6 +47,9 @@ pub struct LoginArgs {
 
 /// Forget the login to a registry
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rstore logout registry.example")]
 pub struct LogoutArgs {
     /// The registry
     #[arg(value_name = "REGISTRY", default_value = "docker.io", value_parser = server)]

@@ -23,7 +23,7 @@ use crate::registry::pull::{self, Wanted};
 Examples:
   rstore pull alpine
   rstore pull --platform linux/arm64 registry.example/team/app:1.2
-  rstore pull --all-platforms debian@sha256:…")]
+  rstore pull --all-platforms debian:12")]
 pub struct Args {
     /// What to pull; without a tag, latest
     #[arg(value_name = "NAME[:TAG|@DIGEST]", required = true, value_parser = registries::reference)]
