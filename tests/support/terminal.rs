@@ -132,7 +132,19 @@ impl Terminal {
 
     /// Waits for the program's end; its exit code.
     pub fn code(&mut self) -> Option<i32> {
-        self.child.wait().expect("a child can be waited for").code()
+        let began = Instant::now();
+        loop {
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            if let Some(status) = ended {
+                return status.code();
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "it does not end:\n{}",
+                self.text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
