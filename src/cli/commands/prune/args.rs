@@ -11,7 +11,10 @@ use crate::cli::render::Format;
 use crate::gc::policy::{Room, Space};
 use crate::oci::Digest;
 
-const EXIT_CODES: &str = "\
+/// In the short help and in the long one.
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   rstore prune -n
   rstore prune --all --until 7d
@@ -20,10 +23,20 @@ Examples:
   rstore prune --policy nightly --force
   rstore prune -n --all --out plan.json; rstore prune --plan plan.json
 
-Exit codes: 0 also when there was nothing to do; 5 where something could not be removed, or there
-is not as much room as was asked for; 75 while another prune is running.";
+"
+    };
+}
 
-const LONG_HELP: &str = "\
+const EXIT_CODES: &str = concat!(
+    examples!(),
+    "\
+Exit codes: 0 also when there was nothing to do; 5 where something could not be removed, or there
+is not as much room as was asked for; 75 while another prune is running."
+);
+
+const LONG_HELP: &str = concat!(
+    examples!(),
+    "\
 Exit codes: 0 also when there was nothing to do; 5 where something could not be removed, or where
 there is not as much room as was asked for, with what holds the rest; 75 while another prune is
 running; 130 where Ctrl-C stopped it, between two batches: what is left is whole, and the next
@@ -74,7 +87,8 @@ From cron, every night, beside whatever builds; a line for /etc/cron.d/rstore:
 
   17 3 * * *  root  rstore prune --policy nightly --force -q --nice || [ $? -eq 75 ]
 
-From systemd, the same: systemctl enable --now rstore-prune.timer";
+From systemd, the same: systemctl enable --now rstore-prune.timer"
+);
 
 /// Remove what nothing needs
 ///
