@@ -48,12 +48,15 @@ pub(super) struct Bases<'a> {
 
 impl ResolveBase for Bases<'_> {
     fn image(&mut self, name: &str, platform: &Platform) -> Result<Image, StepError> {
-        let (here, nearest) = match self.lease.use_image(name, platform) {
-            Ok(image) => (Some(image), None),
-            Err(store::Error::UnknownImage { nearest, .. }) => (None, nearest),
-            Err(store::Error::NoPlatform { .. }) if self.client(name).is_some() => (None, None),
+        let (mut here, mut nearest, mut other) = (None, None, None);
+        match self.lease.use_image(name, platform) {
+            Ok(image) => here = Some(image),
+            Err(store::Error::UnknownImage { nearest: found, .. }) => nearest = found,
+            Err(error @ store::Error::NoPlatform { .. }) if self.client(name).is_some() => {
+                other = Some(Box::new(error));
+            }
             Err(error) => return Err(error.into()),
-        };
+        }
         let Some((client, reference)) = self.client(name) else {
             return here.ok_or_else(|| never(name, nearest));
         };
@@ -63,9 +66,13 @@ impl ResolveBase for Bases<'_> {
                 Some(image) if self.options.pull == PullPolicy::Missing => Ok(image),
                 _ => {
                     let pulled = self.pull(&client, &reference, platform, true);
-                    pulled.map_err(|error| match error {
-                        registry::Error::Interrupted => StepError::Interrupted,
-                        source => StepError::NoBase {
+                    pulled.map_err(|error| match (error, other) {
+                        (registry::Error::Interrupted, _) => StepError::Interrupted,
+                        (source, Some(here)) => StepError::NoBaseForPlatform {
+                            here,
+                            source: Box::new(source),
+                        },
+                        (source, None) => StepError::NoBase {
                             name: name.to_owned(),
                             nearest,
                             source: Box::new(source),

@@ -123,6 +123,15 @@ pub enum StepError {
         #[source]
         source: Box<crate::registry::Error>,
     },
+    /// The store has the base image for other platforms only, and no registry gives another.
+    #[error("{here}; and it cannot be pulled: {source}")]
+    NoBaseForPlatform {
+        /// What the store says.
+        here: Box<store::Error>,
+        /// What the registries say.
+        #[source]
+        source: Box<crate::registry::Error>,
+    },
     /// A base image cannot be pulled.
     #[error(transparent)]
     Pull(Box<crate::registry::Error>),
