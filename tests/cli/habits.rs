@@ -201,8 +201,60 @@ fn the_json_of_each_list_is_as_it_was() {
         let arguments = [arguments, &["--format", "json"]].concat();
         insta::assert_snapshot!(name, steady_json(&store.ok(&arguments)));
     }
+    for (name, arguments) in [
+        ("json_of_df", &["df", "-v"][..]),
+        ("json_of_prune", &["prune", "-n", "--all"]),
+    ] {
+        let arguments = [arguments, &["--format", "json"]].concat();
+        let text = steady_json(&store.ok(&arguments));
+        insta::assert_snapshot!(name, without_allocations(&text));
+    }
     insta::assert_snapshot!(
         "json_of_inspect",
         steady_json(&store.ok(&["inspect", "app"]))
     );
+}
+
+/// JSON without what the file system decides: how many bytes it allocates.
+fn without_allocations(text: &str) -> String {
+    let bytes = regex::Regex::new(r"(: |^ *)\d{3,}(,?)$").unwrap();
+    let lines = text.lines().map(|line| bytes.replace(line, "$1[bytes]$2"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A table without what differs from run to run and from disk to disk.
+fn steady_table(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (pattern, put) in [
+        (r"[0-9.]+(B|kB|MB|GB)\b( \(\d+%\))?", "[size]"),
+        (
+            r"(About |Less than )?(an?|\d+) (second|minute)s?( ago)?",
+            "[age]",
+        ),
+        (r"\d{4}-\d\d-\d\dT[0-9:]+Z", "[time]"),
+        (r" {2,}", "  "),
+    ] {
+        text = regex::Regex::new(pattern)
+            .unwrap()
+            .replace_all(&text, put)
+            .into_owned();
+    }
+    text
+}
+
+#[test]
+fn the_table_of_each_list_is_as_it_was() {
+    let everything = Everything::new();
+    let store = &everything.sample;
+    let id = everything.old.id.short();
+    store.ok(&["tag", "base", "app:1"]);
+    for (name, arguments) in [
+        ("table_of_df", &["df"][..]),
+        ("table_of_df_in_full", &["df", "-v"]),
+        ("table_of_log", &["log"]),
+        ("table_of_ps", &["ps"]),
+        ("table_of_why", &["why", &id, "app"]),
+    ] {
+        insta::assert_snapshot!(name, steady_table(&store.ok(arguments)));
+    }
 }
