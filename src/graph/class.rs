@@ -46,6 +46,17 @@ pub enum State {
 }
 
 impl State {
+    /// The states of what something holds, the strongest first.
+    pub const HELD: [State; 7] = [
+        State::Tagged,
+        State::Member,
+        State::Pinned,
+        State::Referrer,
+        State::InUse,
+        State::Intermediate,
+        State::Stage,
+    ];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
@@ -130,16 +141,7 @@ impl Holds {
 
     /// The first of them.
     pub fn state(self) -> State {
-        const ORDER: [State; 7] = [
-            State::Tagged,
-            State::Member,
-            State::Pinned,
-            State::Referrer,
-            State::InUse,
-            State::Intermediate,
-            State::Stage,
-        ];
-        ORDER
+        State::HELD
             .into_iter()
             .find(|state| self.contains(*state))
             .unwrap_or(State::Dangling)

@@ -168,19 +168,22 @@ fn fields_of_history_and_of_df_are_dockers() {
 
 /// What differs from run to run, left out.
 fn steady_json(text: &str) -> String {
-    let mut text = text.to_owned();
-    for (pattern, put) in [
+    let patterns = [
         (r#""\d{4}-\d\d-\d\dT[^"]*""#, r#""[time]""#),
         (r#""(uid|process|milliseconds)": \d+"#, r#""$1": 0"#),
         (r#""command": "[^"]*""#, r#""command": "[command]""#),
         (r#""allocated": \d+"#, r#""allocated": 0"#),
-    ] {
-        text = regex::Regex::new(pattern)
-            .unwrap()
-            .replace_all(&text, put)
-            .into_owned();
-    }
-    text
+    ];
+    replaced(text, &patterns)
+}
+
+/// The text with each pattern's matches replaced, in this order.
+fn replaced(text: &str, patterns: &[(&str, &str)]) -> String {
+    let replace = |text: String, (pattern, put): &(&str, &str)| {
+        let pattern = regex::Regex::new(pattern).unwrap();
+        pattern.replace_all(&text, *put).into_owned()
+    };
+    patterns.iter().fold(text.to_owned(), replace)
 }
 
 #[test]
@@ -224,8 +227,7 @@ fn without_allocations(text: &str) -> String {
 
 /// A table without what differs from run to run and from disk to disk.
 fn steady_table(text: &str) -> String {
-    let mut text = text.to_owned();
-    for (pattern, put) in [
+    let patterns = [
         (r"[0-9.]+(B|kB|MB|GB)\b( \(\d+%\))?", "[size]"),
         (
             r"(About |Less than )?(an?|\d+) (second|minute)s?( ago)?",
@@ -233,13 +235,8 @@ fn steady_table(text: &str) -> String {
         ),
         (r"\d{4}-\d\d-\d\dT[0-9:]+Z", "[time]"),
         (r" {2,}", "  "),
-    ] {
-        text = regex::Regex::new(pattern)
-            .unwrap()
-            .replace_all(&text, put)
-            .into_owned();
-    }
-    text
+    ];
+    replaced(text, &patterns)
 }
 
 #[test]

@@ -12,17 +12,6 @@ use crate::cli::render::prometheus::Exposition;
 use crate::gc::{Prune, Usage, UsageRow};
 use crate::graph::State;
 
-const STATES: [State; 8] = [
-    State::Tagged,
-    State::Member,
-    State::Pinned,
-    State::Referrer,
-    State::InUse,
-    State::Intermediate,
-    State::Stage,
-    State::Dangling,
-];
-
 /// The metrics.
 pub fn text(root: &Path, usage: &Usage, last_prune: Option<LastPrune>) -> String {
     let store = root.canonicalize().unwrap_or(root.to_path_buf());
@@ -49,7 +38,7 @@ pub fn text(root: &Path, usage: &Usage, last_prune: Option<LastPrune>) -> String
         }
     }
     metrics.gauge("rstore_images", "Images, by what keeps them.");
-    for state in STATES {
+    for state in State::HELD.into_iter().chain([State::Dangling]) {
         let count = usage.states.get(&state).copied().unwrap_or(0);
         let word = state.word().replace(' ', "_");
         metrics.sample(&[("state", &word)], count);

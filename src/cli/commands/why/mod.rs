@@ -343,15 +343,6 @@ fn in_use(view: &View, subject: Subject) -> Result<Option<String>> {
 
 /// In which ways a node is held: an image itself, any other blob by what holds it.
 fn holds(view: &View, node: NodeId) -> Holds {
-    const ALL: [State; 7] = [
-        State::Tagged,
-        State::Member,
-        State::Pinned,
-        State::Referrer,
-        State::InUse,
-        State::Intermediate,
-        State::Stage,
-    ];
     let own = view.classes.holds(node);
     let holders = view
         .graph
@@ -360,7 +351,7 @@ fn holds(view: &View, node: NodeId) -> Holds {
     let mut all = own;
     for (holder, _) in holders {
         let held = view.classes.holds(holder);
-        let states = ALL.iter().filter(|state| held.contains(**state));
+        let states = State::HELD.iter().filter(|state| held.contains(**state));
         all = states.fold(all, |all, state| all.with(*state));
     }
     let graced = view
