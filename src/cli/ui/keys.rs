@@ -40,17 +40,26 @@ pub enum Key {
 }
 
 impl Key {
-    /// The key of an event; `None`: one that means nothing here.
-    pub fn of(event: &KeyEvent) -> Option<Key> {
+    /// The keys of an event, none of one that means nothing here. A terminal sends Alt as an Escape
+    /// before the key: over a slow line somebody's Escape and next key look the same, and here Alt
+    /// means nothing else.
+    pub fn of(event: &KeyEvent) -> impl Iterator<Item = Key> {
+        let escape =
+            event.modifiers.contains(KeyModifiers::ALT) && event.kind == KeyEventKind::Press;
+        escape
+            .then_some(Key::Escape)
+            .into_iter()
+            .chain(Key::plain(event))
+    }
+
+    fn plain(event: &KeyEvent) -> Option<Key> {
         if event.kind == KeyEventKind::Release {
             return None;
         }
         let control = event.modifiers.contains(KeyModifiers::CONTROL);
         Some(match event.code {
             KeyCode::Char(character) if control => Key::Ctrl(character.to_ascii_lowercase()),
-            KeyCode::Char(character) if !event.modifiers.contains(KeyModifiers::ALT) => {
-                Key::Char(character)
-            }
+            KeyCode::Char(character) => Key::Char(character),
             KeyCode::Up => Key::Up,
             KeyCode::Down => Key::Down,
             KeyCode::Left => Key::Left,
@@ -67,5 +76,21 @@ impl Key {
             KeyCode::Esc => Key::Escape,
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_escape_that_comes_with_the_next_key_is_both() {
+        let keys = |modifiers| {
+            let event = KeyEvent::new(KeyCode::Char('q'), modifiers);
+            Key::of(&event).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(KeyModifiers::ALT), [Key::Escape, Key::Char('q')]);
+        assert_eq!(keys(KeyModifiers::NONE), [Key::Char('q')]);
+        assert_eq!(keys(KeyModifiers::CONTROL), [Key::Ctrl('q')]);
     }
 }

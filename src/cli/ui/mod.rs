@@ -89,10 +89,9 @@ fn watch_keys(post: &Post) {
     post.spawn(|post| {
         loop {
             match event::read() {
-                Ok(Event::Key(key)) => match keys::Key::of(&key) {
-                    Some(key) => post.send(Message::Key(key)),
-                    None => continue,
-                },
+                Ok(Event::Key(key)) => {
+                    keys::Key::of(&key).for_each(|key| post.send(Message::Key(key)));
+                }
                 Ok(Event::Resize(columns, lines)) => post.send(Message::Resize(columns, lines)),
                 Ok(_) => continue,
                 Err(error) => return post.send(Message::NoInput(error)),
