@@ -1,10 +1,11 @@
 //! A thousand tagged images, listed by `rstore images`, `podman images` and `docker images`.
 //!
-//! The images are tiny, share their layer and differ in their configs: what is timed is how long it
-//! takes to say what is there. All load the same archives (`docker load`'s format), a hundred images
+//! The images have ten layers each, which they share, and configs as long as real ones: what is timed
+//! is how long it takes to say what is there. All load the same archives (`docker load`'s format), a hundred images
 //! each, until `LOAD_SECONDS` are over; the table says how many each has got.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -18,12 +19,14 @@ use super::{Docker, Outcome, Rstore, find, median, run, time};
 /// How many archives there are, and how many images are in each.
 const ARCHIVES: usize = 10;
 const IMAGES: usize = 100;
+/// How many layers an image has.
+const LAYERS: usize = 10;
 /// When a peer is given no further archive.
 const LOAD_SECONDS: u64 = 120;
 /// How often each lists; the first time warms up and does not count where there are others.
 const ROUNDS: usize = 11;
-/// When no further round is begun.
-const LIST_SECONDS: u64 = 120;
+/// How long one may take for all its rounds; whoever is slower has fewer.
+const LIST_SECONDS: u64 = 60;
 
 /// Somebody who lists images.
 trait Lister {
@@ -98,40 +101,80 @@ impl Lister for Podman {
     }
 }
 
-fn append(archive: &mut tar::Builder<File>, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+fn append(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
     header.set_mode(0o644);
     archive.append_data(&mut header, name, bytes)
 }
 
-/// An archive of images, the first of which has this number.
-fn write_archive(path: &Path, first: usize) -> std::io::Result<()> {
+/// A layer of one file, and its diff ID.
+fn layer(name: &str) -> std::io::Result<(Digest, Vec<u8>)> {
     let mut layer = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(6);
-    header.set_mode(0o644);
-    layer.append_data(&mut header, "hello", &b"hello\n"[..])?;
-    let layer = layer.into_inner()?;
-    let diff_id = Digest::of(&layer);
+    append(&mut layer, name, name.as_bytes())?;
+    let bytes = layer.into_inner()?;
+    Ok((Digest::of(&bytes), bytes))
+}
+
+/// The config of an image on these layers: as long as those of images that people run, with a
+/// step without a layer for every second one with.
+fn config(number: usize, diff_ids: &[Digest]) -> String {
+    let created = format!("2026-01-{:02}T{:02}:00:00Z", 1 + number % 28, number % 24);
+    let mut history = Vec::new();
+    for step in 0..diff_ids.len() {
+        history.push(json!({
+            "created": created,
+            "created_by": format!("RUN /bin/sh -c apt-get update && apt-get install -y \
+                --no-install-recommends part-{step} && rm -rf /var/lib/apt/lists/* # buildkit"),
+            "comment": "buildkit.dockerfile.v0",
+        }));
+        if step % 2 == 1 {
+            history.push(json!({
+                "created": created, "created_by": format!("ENV PART_{step}=/opt/part-{step}"),
+                "comment": "buildkit.dockerfile.v0", "empty_layer": true,
+            }));
+        }
+    }
+    json!({
+        "architecture": "amd64", "os": "linux", "created": created,
+        "config": {
+            "Cmd": ["/usr/bin/app", "--serve"], "WorkingDir": "/srv", "User": "1000:1000",
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG=C.UTF-8"],
+            "ExposedPorts": { "8080/tcp": {} },
+            "Labels": {
+                "number": number.to_string(),
+                "org.opencontainers.image.source": "https://example.org/bench/app",
+                "org.opencontainers.image.version": format!("1.{number}"),
+            },
+        },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": history,
+    })
+    .to_string()
+}
+
+/// An archive of images, the first of which has this number. All of them share the first half of
+/// their layers with those of every archive.
+fn write_archive(path: &Path, first: usize) -> std::io::Result<()> {
     let mut archive = tar::Builder::new(File::create(path)?);
+    let (mut diff_ids, mut files) = (Vec::new(), Vec::new());
+    for place in 0..LAYERS {
+        let group = if place < LAYERS / 2 { 0 } else { first };
+        let (diff_id, bytes) = layer(&format!("layer-{group}-{place}"))?;
+        files.push(format!("{}.tar", diff_id.hex()));
+        append(&mut archive, &files[place], &bytes)?;
+        diff_ids.push(diff_id);
+    }
     let mut manifest: Vec<Value> = Vec::new();
-    append(&mut archive, "layer.tar", &layer)?;
     for number in first..first + IMAGES {
-        let created = format!("2026-01-{:02}T{:02}:00:00Z", 1 + number % 28, number % 24);
-        let config = json!({
-            "architecture": "amd64", "os": "linux", "created": created,
-            "config": { "Cmd": ["/bin/sh"], "Labels": { "number": number.to_string() } },
-            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
-            "history": [{ "created": created, "created_by": "ADD hello /" }],
-        })
-        .to_string();
+        let config = config(number, &diff_ids);
         let name = format!("{}.json", Digest::of(config.as_bytes()).hex());
         append(&mut archive, &name, config.as_bytes())?;
         manifest.push(json!({
             "Config": name,
             "RepoTags": [format!("localhost/bench/app{number}:1")],
-            "Layers": ["layer.tar"],
+            "Layers": files,
         }));
     }
     append(
@@ -184,26 +227,28 @@ pub fn bench(work: &Path, docker: Option<Rc<Docker>>) -> Outcome<()> {
         Err(why) => println!("without docker: {why}"),
     }
     let mut times: Vec<Vec<Duration>> = vec![Vec::new(); listers.len()];
-    let (began, mut rounds) = (Instant::now(), 0);
-    while rounds < ROUNDS && (rounds == 0 || began.elapsed() < Duration::from_secs(LIST_SECONDS)) {
+    for _ in 0..ROUNDS {
         for ((lister, _), times) in listers.iter().zip(&mut times) {
-            times.push(time(&mut lister.command(&["images"]))?);
-        }
-        rounds += 1;
-    }
-    if rounds > 1 {
-        for times in &mut times {
-            times.remove(0);
+            if times.iter().sum::<Duration>() < Duration::from_secs(LIST_SECONDS) {
+                times.push(time(&mut lister.command(&["images"]))?);
+            }
         }
     }
-    println!("\nimages listed; median of {}, interleaved", times[0].len());
-    println!("\n{:<28}{:>10}{:>12}{:>10}", "", "images", "time", "times");
+    for times in times.iter_mut().filter(|times| times.len() > 1) {
+        times.remove(0);
+    }
+    println!("\nimages listed; medians, interleaved");
+    println!(
+        "\n{:<28}{:>10}{:>10}{:>12}{:>10}",
+        "", "images", "rounds", "time", "times"
+    );
     let first = median(&times[0]).as_secs_f64();
     for ((lister, count), times) in listers.iter().zip(&times) {
         let seconds = median(times).as_secs_f64();
         println!(
-            "{:<28}{count:>10}{:>9.1} ms{:>10.1}",
+            "{:<28}{count:>10}{:>10}{:>9.1} ms{:>10.1}",
             lister.name(),
+            times.len(),
             seconds * 1000.0,
             seconds / first
         );

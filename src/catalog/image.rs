@@ -53,10 +53,19 @@ pub struct LayerRow {
 pub struct NamedRow {
     /// The tag.
     pub name: String,
-    /// What it points at.
-    pub blob: BlobRow,
-    /// The image that this is; `None`: an index, or no image.
-    pub image: Option<NamedImage>,
+    /// The digest of what it points at.
+    pub digest: Digest,
+    /// What that is.
+    pub target: NamedTarget,
+}
+
+/// What a name points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedTarget {
+    /// An image.
+    Image(NamedImage),
+    /// An index, or no image.
+    Other(BlobRow),
 }
 
 /// An image, with the digests that its row has as numbers.
@@ -129,12 +138,11 @@ impl Reader<'_> {
     pub fn named(&self) -> SqlResult<Vec<NamedRow>> {
         // One statement: a hundred thousand would take most of the time to begin and to end.
         let mut statement = self.connection.prepare_cached(
-            "SELECT e.name,
-                 b.id, b.digest, b.size, b.allocated, b.kind, b.present, b.ours, b.boot, b.damage,
-                 b.first_seen, b.last_used, b.condemned,
+            "SELECT e.name, b.digest, c.digest, p.digest,
                  i.manifest, i.config, i.parent, i.step, i.created, i.platform, i.size, i.labels,
                  i.first_seen, i.last_used,
-                 c.digest, p.digest
+                 b.id, b.digest, b.size, b.allocated, b.kind, b.present, b.ours, b.boot, b.damage,
+                 b.first_seen, b.last_used, b.condemned
              FROM index_entry e JOIN blob b ON b.id = e.blob
                  LEFT JOIN image i ON i.manifest = e.blob
                  LEFT JOIN blob c ON c.id = i.config
@@ -144,20 +152,21 @@ impl Reader<'_> {
         let mut rows = statement.query([])?;
         let mut named = Vec::new();
         while let Some(row) = rows.next()? {
-            let blob = blob_row_from(row, 1)?;
-            let image = match digest_option(row, 23)? {
-                Some(config) => Some(NamedImage {
-                    row: image_row_from(row, 13)?,
-                    digest: blob.digest,
+            let digest = digest_column(row, 1)?;
+            // Of most names these columns are not read: they are images.
+            let target = match digest_option(row, 2)? {
+                Some(config) => NamedTarget::Image(NamedImage {
+                    row: image_row_from(row, 4)?,
+                    digest,
                     config,
-                    parent: digest_option(row, 24)?,
+                    parent: digest_option(row, 3)?,
                 }),
-                None => None,
+                None => NamedTarget::Other(blob_row_from(row, 14)?),
             };
             named.push(NamedRow {
                 name: row.get(0)?,
-                blob,
-                image,
+                digest,
+                target,
             });
         }
         Ok(named)

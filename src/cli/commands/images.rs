@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::view::{self, View};
 use crate::catalog::Millis;
 use crate::catalog::blob::{BlobId, BlobRow};
-use crate::catalog::image::NamedImage;
+use crate::catalog::image::{NamedImage, NamedTarget};
 use crate::cli::args::ListArgs;
 use crate::cli::context::native_platform;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
@@ -94,9 +94,6 @@ pub struct Row {
     parent: Option<Digest>,
     step: Option<String>,
     labels: Labels,
-    /// Its names as filters see them: the repository alone, and with the tag.
-    #[serde(skip)]
-    names: Vec<String>,
     /// Where it stands among images of the same time.
     #[serde(skip)]
     place: BlobId,
@@ -164,9 +161,9 @@ struct Labels {
 
 impl Labels {
     /// Those of a JSON object of strings.
-    fn of(text: &str) -> Labels {
+    fn of(text: String) -> Labels {
         Labels {
-            text: text.to_owned(),
+            text,
             read: OnceCell::new(),
         }
     }
@@ -189,7 +186,11 @@ impl Facts for Row {
             Key::Dangling => Fact::Is(self.state == State::Dangling),
             Key::State => Fact::Word(self.state.word()),
             Key::Label | Key::NotLabel => Fact::Labels(self.labels.get()),
-            Key::Reference => Fact::Names(self.names.iter().map(String::as_str).collect()),
+            // The repository alone, and with the tag.
+            Key::Reference => {
+                let names = self.repository.iter().chain(&self.name);
+                Fact::Names(names.map(String::as_str).collect())
+            }
             Key::Before | Key::Since | Key::Until => Fact::Time(self.first_seen),
             Key::Used => Fact::Time(self.last_used),
             _ => Fact::Nothing,
@@ -347,14 +348,18 @@ fn named(store: &Store, arguments: &Args, filters: &Filters) -> Result<(Vec<Row>
         let mut rows = Vec::new();
         let mut tagged = HashSet::new();
         for named in tx.named()? {
-            let image = match named.image {
-                Some(image) => {
+            let row = match named.target {
+                NamedTarget::Image(image) => {
                     tagged.insert(image.row.manifest);
-                    Some(image)
+                    let place = image.row.manifest;
+                    stored_row(image, place)
                 }
-                None => standing_for(tx.members(named.blob.id)?, &native),
+                NamedTarget::Other(blob) => match standing_for(tx.members(blob.id)?, &native) {
+                    Some(member) => stored_row(member, blob.id),
+                    None => blob_row(&blob),
+                },
             };
-            rows.push(named_row(&named.name, &named.blob, image));
+            rows.push(with_name(row, named.name, named.digest));
         }
         Ok((rows, tx.image_count()?.saturating_sub(tagged.len())))
     })?;
@@ -379,59 +384,58 @@ fn standing_for(members: Vec<NamedImage>, platform: &Platform) -> Option<NamedIm
     members.into_iter().nth(place)
 }
 
-fn named_row(name: &str, blob: &BlobRow, image: Option<NamedImage>) -> Row {
-    let row = match image {
-        Some(image) => Row {
-            repository: None,
-            tag: None,
-            name: None,
-            id: image.config,
-            digest: image.digest,
-            platform: image.row.platform,
-            created: image.row.created,
-            first_seen: image.row.first_seen,
-            last_used: image.row.last_used,
-            size: image.row.size,
-            state: State::Tagged,
-            parent: image.parent,
-            step: image.row.step,
-            labels: Labels::of(&image.row.labels),
-            names: Vec::new(),
-            place: blob.id,
-            node: None,
-            costly: None,
-        },
-        None => Row {
-            repository: None,
-            tag: None,
-            name: None,
-            id: blob.digest,
-            digest: blob.digest,
-            platform: "unknown".to_owned(),
-            created: None,
-            first_seen: blob.first_seen,
-            last_used: blob.last_used,
-            size: blob.size,
-            state: State::Tagged,
-            parent: None,
-            step: None,
-            labels: Labels::default(),
-            names: Vec::new(),
-            place: blob.id,
-            node: None,
-            costly: None,
-        },
-    };
-    with_name(row, name, blob.digest)
+/// The row of an image; `place` is the number of what its name points at.
+fn stored_row(image: NamedImage, place: BlobId) -> Row {
+    Row {
+        repository: None,
+        tag: None,
+        name: None,
+        id: image.config,
+        digest: image.digest,
+        platform: image.row.platform,
+        created: image.row.created,
+        first_seen: image.row.first_seen,
+        last_used: image.row.last_used,
+        size: image.row.size,
+        state: State::Tagged,
+        parent: image.parent,
+        step: image.row.step,
+        labels: Labels::of(image.row.labels),
+        place,
+        node: None,
+        costly: None,
+    }
 }
 
-fn with_name(mut row: Row, name: &str, digest: Digest) -> Row {
-    let (repository, tag) = display_parts(name);
-    row.names = vec![repository.clone(), name.to_owned()];
+/// The row of what is no image, by the catalog.
+fn blob_row(blob: &BlobRow) -> Row {
+    Row {
+        repository: None,
+        tag: None,
+        name: None,
+        id: blob.digest,
+        digest: blob.digest,
+        platform: "unknown".to_owned(),
+        created: None,
+        first_seen: blob.first_seen,
+        last_used: blob.last_used,
+        size: blob.size,
+        state: State::Tagged,
+        parent: None,
+        step: None,
+        labels: Labels::default(),
+        place: blob.id,
+        node: None,
+        costly: None,
+    }
+}
+
+fn with_name(mut row: Row, name: String, digest: Digest) -> Row {
+    let (repository, tag) = display_parts(&name);
     row.digest = digest;
     row.repository = Some(repository);
     row.tag = Some(tag).filter(|tag| tag != "<none>");
-    row.name = Some(name.to_owned());
+    row.name = Some(name);
     row
 }
 
@@ -516,7 +520,7 @@ fn tagged_row(view: &View, name: &str, node: NodeId, native: &Platform) -> Row {
         None => document_row(view, node),
     };
     row.state = view.classes.state(node);
-    with_name(row, name, view.graph.node(node).digest)
+    with_name(row, name.to_owned(), view.graph.node(node).digest)
 }
 
 fn image_row(view: &View, image: &Image) -> Row {
@@ -534,8 +538,7 @@ fn image_row(view: &View, image: &Image) -> Row {
         state: view.classes.state(image.node()),
         parent: image.parent().map(|parent| view.graph.node(parent).digest),
         step: image.step().map(str::to_owned),
-        labels: Labels::of(image.labels()),
-        names: Vec::new(),
+        labels: Labels::of(image.labels().to_owned()),
         place: view.graph.node(image.node()).blob,
         node: Some(image.node()),
         costly: None,
@@ -560,7 +563,6 @@ fn document_row(view: &View, node: NodeId) -> Row {
         parent: None,
         step: None,
         labels: Labels::default(),
-        names: Vec::new(),
         place: document.blob,
         node: Some(node),
         costly: None,
