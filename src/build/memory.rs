@@ -95,6 +95,13 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// How many steps there are; `None`: it never came so far as to know.
+    pub fn planned(&self) -> Option<usize> {
+        let steps = self.steps();
+        let planned = steps.values().filter(|step| step.info.is_some()).count();
+        (planned > 0).then_some(planned)
+    }
+
     /// How many steps came from the cache.
     pub fn cached(&self) -> usize {
         self.steps().values().filter(|step| step.cached).count()

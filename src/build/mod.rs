@@ -98,7 +98,8 @@ impl Built {
     }
 }
 
-/// Builds an image, or one for each of several platforms, under a lease, and tags it.
+/// Builds an image, or one for each of several platforms, under a lease, and tags it. The journal
+/// tells of it, also where a step failed.
 pub fn build(
     lease: &Lease,
     input: Input,
@@ -107,6 +108,33 @@ pub fn build(
     cancel: &executor::Cancel,
     sink: &dyn Sink,
 ) -> Result<Built, Error> {
+    let watch = memory::Watch::new(lease.store(), sink);
+    let around = run::Surroundings {
+        lease,
+        options,
+        executor,
+        cancel,
+    };
+    let built = make(around, input, &watch, sink);
+    if let Err(error) = &built {
+        note_failure(lease, error, &input, options, &watch);
+    }
+    built
+}
+
+/// What [`build`] does; what is to be told of the steps goes by the watch.
+fn make(
+    around: run::Surroundings,
+    input: Input,
+    watch: &memory::Watch,
+    sink: &dyn Sink,
+) -> Result<Built, Error> {
+    let run::Surroundings {
+        lease,
+        options,
+        cancel,
+        ..
+    } = around;
     let parsed = dockerfile::parse(input.dockerfile).map_err(|source| Error::Parse {
         name: input.name.to_owned(),
         source,
@@ -132,19 +160,12 @@ pub fn build(
     let findings = check::during(&parsed, &graph, &input, options)?;
     sink.findings(&findings);
     check::refuse(&parsed, &findings, input.name, options)?;
-    let watch = memory::Watch::new(lease.store(), sink);
     watch.event(planned);
     for message in &graph.warnings {
         watch.event(Event::Warning {
             message: message.clone(),
         });
     }
-    let around = run::Surroundings {
-        lease,
-        options,
-        executor,
-        cancel,
-    };
     let warn = |message| sink.event(Event::Warning { message });
     let imports = cache::Imports::open(&options.cache_from, &warn);
     let trees = named::NamedTrees::new(&options.named);
@@ -152,7 +173,7 @@ pub fn build(
         around,
         &graph,
         input.context,
-        &watch,
+        watch,
         input.name,
         &imports,
         &trees,
@@ -170,14 +191,7 @@ pub fn build(
             sink.event(Event::Tagged { name: name.clone() });
         }
     }
-    note(
-        lease,
-        &built,
-        &input,
-        options,
-        &watch,
-        graph.steps().count(),
-    )?;
+    note(lease, &built, &input, options, watch, graph.steps().count())?;
     for to in &options.cache_to {
         let written = cache::export(lease, to, &solved.used, &built.images, &imports);
         let destination = to.destination.display();
@@ -288,6 +302,38 @@ fn note(
         }
         Ok(())
     })?)
+}
+
+/// Puts a build into the journal that failed when its steps were known. That the journal cannot be
+/// written says nothing that the build's own error does not.
+fn note_failure(
+    lease: &Lease,
+    error: &Error,
+    input: &Input,
+    options: &Options,
+    watch: &memory::Watch,
+) {
+    let Some(steps) = watch.planned() else { return };
+    let why = error.to_string();
+    let why = why.lines().next().unwrap_or_default();
+    let cached = watch.cached();
+    let facts = serde_json::json!({
+        "failed": true,
+        "error": why,
+        "steps": steps,
+        "cached": cached,
+        "run": watch.done(),
+        "tags": options.tags,
+    });
+    let more = Particulars {
+        facts: facts.as_object().cloned().unwrap_or_default(),
+        ..Particulars::default()
+    };
+    let name = options.tags.first().map_or(input.name, String::as_str);
+    let detail = format!("failed: {why}");
+    if let Ok((entry, more)) = lease.journal_entry("build", name, detail, more) {
+        let _ = lease.store().write(|tx| Ok(tx.note_with(&entry, more)?));
+    }
 }
 
 fn nothing_built(graph: &plan::BuildGraph, name: &str) -> Error {

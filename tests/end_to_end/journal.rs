@@ -57,6 +57,35 @@ fn a_build_stands_in_the_log_with_its_time_its_steps_and_what_it_added() {
 }
 
 #[test]
+fn a_build_that_failed_stands_in_the_log_with_the_step_that_did() {
+    if skip_without(&[Need::Root]) {
+        return;
+    }
+    let store = Rstore::with_base();
+    let context = Context::new("FROM base\nARG SECRET\nRUN true\nRUN test -z \"$SECRET\"\n");
+    let path = context.path().to_string_lossy().into_owned();
+    let failed = store.run(["build", "-t", "app", "--build-arg", "SECRET=geheim", &path]);
+    assert_ne!(failed.code, 0);
+    let entries = log(&store, "app");
+    let [entry] = entries.as_slice() else {
+        panic!("one build: {entries:?}");
+    };
+    assert_eq!(entry["facts"]["failed"], true, "{entry}");
+    assert_eq!(entry["facts"]["tags"][0], "app:latest", "{entry}");
+    let detail = entry["detail"].as_str().expect("text");
+    assert!(
+        detail.starts_with("failed: Dockerfile:4:1") && !detail.contains("geheim"),
+        "{detail}"
+    );
+    assert_eq!(entry["digest"], Value::Null);
+    // What cannot be read has done nothing, and is not told.
+    let broken = Context::new("FROM base\nRUNN true\n");
+    let path = broken.path().to_string_lossy().into_owned();
+    assert_ne!(store.run(["build", "-t", "app", &path]).code, 0);
+    assert_eq!(log(&store, "app").len(), 1);
+}
+
+#[test]
 fn why_answers_for_the_snapshot_on_which_a_step_stood() {
     if skip_without(&[Need::Root]) {
         return;
