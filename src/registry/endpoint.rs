@@ -3,7 +3,7 @@
 //! | the registry | is asked by |
 //! |---|---|
 //! | any | HTTPS, with the system's certificates and those of its directory |
-//! | on the loopback device | HTTPS; HTTP, if it speaks no TLS |
+//! | on the loopback device | HTTP, if it answers to that; else HTTPS |
 //! | configured as insecure, or under `--tls-verify=false` | HTTPS, whoever answers; else HTTP |
 //! | a mirror written as `http://…` | HTTP |
 //!
@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::auth::State;
 use super::credentials::DOCKER;
 use super::error::{Error, Result};
+use super::session::{Response, short};
 use super::{Client, Config, Stop};
 use crate::fsutil::{self, IoContext};
-use crate::http::{self, Trust, url::Url};
+use crate::http::{self, Agents, Trust, url::Url};
 
 /// The host of docker's registry.
 const DOCKER_HOST: &str = "registry-1.docker.io";
@@ -36,7 +37,7 @@ pub(super) struct Endpoint {
     prefix: String,
     /// How it may be reached.
     safety: Safety,
-    pub agent: ureq::Agent,
+    agents: Agents,
     scheme: OnceLock<&'static str>,
     /// Held while the scheme is being found out.
     finding: Mutex<()>,
@@ -120,11 +121,16 @@ impl Endpoint {
             host: host.to_owned(),
             prefix: prefix.to_owned(),
             safety,
-            agent: http::agent(&config.http, &trust, config.patience)?,
+            agents: Agents::new(&config.http, trust, config.patience),
             scheme: OnceLock::new(),
             finding: Mutex::new(()),
             auth: Mutex::default(),
         })
+    }
+
+    /// Who asks for a URL.
+    pub fn agent(&self, url: &Url) -> Result<&ureq::Agent> {
+        Ok(self.agents.of(url)?)
     }
 
     /// The repository of this endpoint that a name's path means.
@@ -162,23 +168,47 @@ impl Endpoint {
             return Ok(scheme);
         }
         stop.check()?;
-        let ask = |scheme: &str| {
-            let url = format!("{scheme}://{}/v2/", self.host);
-            let url = Url::parse(&url).ok_or(ureq::Error::BadUri(url))?;
-            client.probe(&self.agent, &url)
-        };
-        let scheme = match ask("https") {
-            Ok(_) => "https",
-            // It does speak TLS, and isn't whom it should be.
-            Err(error) if is_certificate(&error) => {
-                return Err(failed(&format!("https://{}", self.host), &error));
-            }
-            Err(error) => match ask("http") {
-                Ok(_) => "http",
-                Err(_) => return Err(failed(&format!("https://{}", self.host), &error)),
-            },
+        // Nobody can listen in on this machine, and most registries here have no certificate.
+        let scheme = match self.safety == Safety::Loopback && self.answers_to_http(client)? {
+            true => "http",
+            false => self.look_for_tls(client)?,
         };
         Ok(self.scheme.get_or_init(|| scheme))
+    }
+
+    /// Asks the registry whether it is one.
+    fn ask(&self, client: &Client, scheme: &str) -> Result<Result<Response, ureq::Error>> {
+        let text = format!("{scheme}://{}/v2/", self.host);
+        let Some(url) = Url::parse(&text) else {
+            return Ok(Err(ureq::Error::BadUri(text)));
+        };
+        Ok(client.probe(self.agent(&url)?, &url))
+    }
+
+    /// Whether it speaks HTTP, and does not want HTTPS spoken: 400 is what servers of TLS say to
+    /// those who don't, a redirect what leads there.
+    fn answers_to_http(&self, client: &Client) -> Result<bool> {
+        let Ok(response) = self.ask(client, "http")? else {
+            return Ok(false);
+        };
+        let status = response.status().as_u16();
+        // Read to its end, so that the connection serves the next question.
+        drop(short(response));
+        Ok(status != 400 && !(300..400).contains(&status))
+    }
+
+    fn look_for_tls(&self, client: &Client) -> Result<&'static str> {
+        match self.ask(client, "https")? {
+            Ok(_) => Ok("https"),
+            // It does speak TLS, and isn't whom it should be.
+            Err(error) if is_certificate(&error) => {
+                Err(failed(&format!("https://{}", self.host), &error))
+            }
+            Err(error) => match self.ask(client, "http")? {
+                Ok(_) => Ok("http"),
+                Err(_) => Err(failed(&format!("https://{}", self.host), &error)),
+            },
+        }
     }
 }
 
