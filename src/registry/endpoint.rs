@@ -19,7 +19,7 @@ use super::auth::State;
 use super::credentials::DOCKER;
 use super::error::{Error, Result};
 use super::session::{Response, short};
-use super::{Client, Config, Stop};
+use super::{Client, Config, HostConfig, Stop};
 use crate::fsutil::{self, IoContext};
 use crate::http::{self, Agents, Trust, url::Url};
 
@@ -46,7 +46,7 @@ pub(super) struct Endpoint {
 
 /// How much of HTTPS a registry need not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Safety {
+pub(super) enum Safety {
     /// Nothing.
     Verified,
     /// It may speak HTTP, being on this machine.
@@ -55,6 +55,30 @@ enum Safety {
     Insecure,
     /// It speaks HTTP.
     Plain,
+}
+
+/// A mirror's safety, host, and prefix: `HOST[:PORT][/PREFIX]`, perhaps with its scheme.
+pub(super) fn mirror_parts(text: &str) -> Result<(Option<Safety>, &str, String), String> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let plain = match scheme {
+        None | Some("https") => None,
+        Some("http") => Some(Safety::Plain),
+        Some(_) => return Err("a mirror is asked by http:// or https://".to_owned()),
+    };
+    let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.trim_matches('/');
+    let odd = |c: char| c.is_whitespace() || matches!(c, '@' | '?' | '#' | '"');
+    if host.is_empty() || text.contains(odd) {
+        return Err("a mirror is a host, perhaps with a port and a path".to_owned());
+    }
+    let prefix = match prefix {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    Ok((plain, host, prefix))
 }
 
 impl Endpoint {
@@ -67,30 +91,12 @@ impl Endpoint {
         Endpoint::new(config, domain, host, "", None)
     }
 
-    /// A mirror: `HOST[:PORT][/PREFIX]`, perhaps with its scheme.
+    /// A mirror ([`mirror_parts`]).
     pub fn mirror(config: &Config, text: &str) -> Result<Endpoint> {
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (Some(scheme), rest),
-            None => (None, text),
-        };
-        let bad = |why: &str| Error::Refused {
+        let (plain, host, prefix) = mirror_parts(text).map_err(|why| Error::Refused {
             what: format!("the mirror {text:?}"),
-            why: why.to_owned(),
-        };
-        let plain = match scheme {
-            None | Some("https") => None,
-            Some("http") => Some(Safety::Plain),
-            Some(_) => return Err(bad("only http:// and https:// can")),
-        };
-        let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let prefix = prefix.trim_matches('/');
-        if host.is_empty() || host.contains('@') {
-            return Err(bad("it is a host, perhaps with a port and a path"));
-        }
-        let prefix = match prefix {
-            "" => String::new(),
-            prefix => format!("{prefix}/"),
-        };
+            why,
+        })?;
         Endpoint::new(config, host, host, &prefix, plain)
     }
 
@@ -114,7 +120,7 @@ impl Endpoint {
         };
         let trust = Trust {
             anybody: safety == Safety::Insecure,
-            ..trust(config, host)?
+            ..trust(config, settings, host)?
         };
         Ok(Endpoint {
             name: name.to_owned(),
@@ -242,8 +248,9 @@ pub(super) fn failed(url: &str, error: &ureq::Error) -> Error {
     }
 }
 
-/// What the directories of certificates have for a host.
-fn trust(config: &Config, host: &str) -> Result<Trust> {
+/// What the configuration and the directories of certificates have for a host.
+fn trust(config: &Config, settings: Option<&HostConfig>, host: &str) -> Result<Trust> {
+    let mut trust = Trust::default();
     let mut directories: Vec<PathBuf> = match &config.certificates {
         Some(directory) => vec![directory.clone()],
         None => Vec::new(),
@@ -251,8 +258,8 @@ fn trust(config: &Config, host: &str) -> Result<Trust> {
     if directories.is_empty() {
         let places = config.certificate_directories.iter();
         directories.extend(places.map(|place| place.join(host)));
+        trust = configured(settings)?;
     }
-    let mut trust = Trust::default();
     for directory in directories {
         for file in files(&directory)? {
             match file.extension().and_then(|extension| extension.to_str()) {
@@ -265,11 +272,26 @@ fn trust(config: &Config, host: &str) -> Result<Trust> {
                             why: format!("its key, {}, is missing", key.display()),
                         });
                     }
-                    trust.client = Some((file, key));
+                    trust.client.get_or_insert((file, key));
                 }
                 _ => {}
             }
         }
+    }
+    Ok(trust)
+}
+
+/// What the configuration says of a host. Files that it names are to be there.
+fn configured(settings: Option<&HostConfig>) -> Result<Trust> {
+    let mut trust = Trust::default();
+    if let Some(settings) = settings {
+        trust.authorities.extend(settings.authority.clone());
+        trust.client.clone_from(&settings.client);
+    }
+    let client = trust.client.iter();
+    let files = client.flat_map(|(certificate, key)| [certificate, key]);
+    for file in files.chain(&trust.authorities) {
+        fs::metadata(file).at("stat", file)?;
     }
     Ok(trust)
 }
@@ -291,13 +313,16 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The registries to ask for a name: the mirrors of its own, then itself.
+/// The registries to ask for a name: the mirrors of its own, then itself, unless only they are to be
+/// asked.
 pub(super) fn sources(client: &Client, domain: &str) -> Result<Vec<Arc<Endpoint>>> {
     let mut found = Vec::new();
     let settings = client.config().hosts.get(domain);
     for mirror in settings.iter().flat_map(|settings| &settings.mirrors) {
         found.push(client.endpoint(mirror, |config| Endpoint::mirror(config, mirror))?);
     }
-    found.push(client.registry(domain)?);
+    if found.is_empty() || settings.is_none_or(|settings| !settings.only_mirrors) {
+        found.push(client.registry(domain)?);
+    }
     Ok(found)
 }
