@@ -36,7 +36,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
-    let client = registries::client(&arguments.registry);
+    let client = registries::client(&arguments.registry, &context.config.registries);
     let cancel = registries::cancellation()?;
     let store = context.open()?;
     let (digest, name) = store.find_named(&arguments.image)?;
