@@ -29,6 +29,7 @@
 //! | [`error`] | what can go wrong |
 //! | [`pull`] | names → images of the store |
 //! | [`push`] | images of the store → a registry |
+//! | [`recompress`] | images with their layers compressed otherwise |
 //! | `endpoint` | where a registry is: schemes, certificates, mirrors |
 //! | `auth` | challenges and tokens; `session` asks with them, again where that may help |
 //! | `repository` | the questions: manifests, tags, blobs |
@@ -58,6 +59,7 @@ mod layers;
 mod moves;
 pub mod pull;
 pub mod push;
+pub mod recompress;
 mod repository;
 mod retry;
 mod session;

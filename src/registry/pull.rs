@@ -89,6 +89,10 @@ pub fn pull(
         Some(_) => lease.enter(&[(None, pulled.entry.clone())])?,
     }
     note(lease, &name, &pulled)?;
+    if pulled.bytes > 0 {
+        // The disk was waited for anyhow, and commands that come after open the store faster.
+        store.catalog().fold_log().map_err(store::Error::from)?;
+    }
     let before = before.map(|(digest, _)| digest);
     let newer = match reference.digest {
         None => before != Some(pulled.digest()),
@@ -214,6 +218,10 @@ fn note(lease: &Lease, name: &str, pulled: &Pulled) -> Result<()> {
         fact("registry", from.clone().into());
     }
     fact("remote_digest", pulled.remote.to_string().into());
+    // An index has no one image.
+    if let Ok(image) = lease.store().image(&pulled.digest()) {
+        fact("image", image.manifest.config.digest.to_string().into());
+    }
     let more = Particulars {
         digest: Some(pulled.digest()),
         facts,

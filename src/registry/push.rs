@@ -124,9 +124,15 @@ pub fn push(
 
 /// Writes into the journal what was pushed, and how many bytes were sent.
 fn note(lease: &Lease, to: &Reference, digest: &Digest, sent: u64) -> Result<()> {
+    let mut facts = Map::from_iter([("registry".to_owned(), to.domain.clone().into())]);
+    // An index has no one image.
+    if let Ok(image) = lease.store().image(digest) {
+        let id = image.manifest.config.digest.to_string();
+        facts.insert("image".to_owned(), id.into());
+    }
     let more = Particulars {
         digest: Some(*digest),
-        facts: Map::from_iter([("registry".to_owned(), to.domain.clone().into())]),
+        facts,
         ..Particulars::default()
     };
     let (entry, more) = lease.journal_entry("push", &to.familiar(), digest.to_string(), more)?;

@@ -259,8 +259,8 @@ mod tests {
             ("prune = 3\n", "c.toml:1:9"),
             ("[registry.'h:1']\nmirrors = ['ftp://x']\n", "c.toml:2:12"),
             (
-                "[registry.'h:1']\nmirors = []\n",
-                "c.toml:2:1: there is no key \"mirors\"; did you mean \"mirrors\"?",
+                "[registry.'h:1']\nmirorr = []\n",
+                "c.toml:2:1: there is no key \"mirorr\"; did you mean \"mirrors\"?",
             ),
             ("[registry.'h:1']\nca = 'here'\n", "c.toml:2:6"),
             (
