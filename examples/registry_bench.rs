@@ -3,7 +3,9 @@
 //! `RSTORE` names the program, which should be one that was compiled for speed. The registry is
 //! Debian's, on the loopback device: a new one for each push, so that none finds what another one
 //! has sent, and one that has the image for all pulls. Each pull goes into an empty directory; the
-//! second one finds all of it there. Rounds interleave both; the table has the medians.
+//! second one finds all of it there. Rounds interleave both, and begin with the other one each time;
+//! the table has the medians, how many times as fast rstore is, and the CPU seconds of one run. On a
+//! machine that others use as well, the load says how much that is worth.
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +18,11 @@ use rstore::fsutil::remove_tree;
 
 const LAYERS: usize = 8;
 const LAYER: usize = 62_500_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+/// The second pull takes milliseconds.
+const AGAIN: usize = 5;
+/// Of `/proc/PID/stat`, in a second.
+const TICKS: f64 = 100.0;
 
 type Outcome<T = ()> = Result<T, String>;
 
@@ -77,14 +83,35 @@ impl Drop for Registry {
     }
 }
 
-/// Runs a command; the seconds that it took.
-fn timed(command: &mut Command) -> Outcome<f64> {
-    let begun = Instant::now();
+/// What a run took.
+#[derive(Debug, Clone, Copy)]
+struct Took {
+    wall: f64,
+    cpu: f64,
+}
+
+/// CPU seconds of all children that have ended (proc(5): cutime and cstime).
+fn children() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(13).take(2);
+    ticks
+        .filter_map(|tick| tick.parse::<f64>().ok())
+        .sum::<f64>()
+        / TICKS
+}
+
+/// Runs a command.
+fn timed(command: &mut Command) -> Outcome<Took> {
+    let (begun, cpu) = (Instant::now(), children());
     let output = command
         .output()
         .map_err(|error| format!("{command:?}: {error}"))?;
     match output.status.success() {
-        true => Ok(begun.elapsed().as_secs_f64()),
+        true => Ok(Took {
+            wall: begun.elapsed().as_secs_f64(),
+            cpu: children() - cpu,
+        }),
         false => {
             let said = String::from_utf8_lossy(&output.stderr);
             Err(format!("{command:?}: {}\n{said}", output.status))
@@ -150,43 +177,65 @@ fn measure(program: &str, directory: &Path) -> Outcome {
     let kept = Registry::start(at("kept"))?;
     let image = format!("{}/bench:1", kept.host);
     timed(rstore(&store).args(["push", "bench", &image]))?;
-    let mut times: [Vec<f64>; 6] = Default::default();
-    for _ in 0..ROUNDS {
-        let new = Registry::start(at("new"))?;
-        let target = format!("{}/bench:1", new.host);
-        times[0].push(timed(rstore(&store).args(["push", "bench", &target]))?);
-        drop(new);
-        let new = Registry::start(at("new"))?;
-        let target = format!("docker://{}/bench:1", new.host);
-        times[1].push(timed(&mut skopeo(&[
-            "--dest-tls-verify=false",
-            &layout,
-            &target,
-        ]))?);
-        drop(new);
-        let into = at("pulled");
-        times[2].push(timed(rstore(&into).args(["pull", &image]))?);
-        times[4].push(timed(rstore(&into).args(["pull", &image]))?);
-        let _ = remove_tree(&into);
-        let source = format!("docker://{image}");
-        let target = format!("oci:{}:x", into.display());
-        let copy = ["--src-tls-verify=false", source.as_str(), target.as_str()];
-        times[3].push(timed(&mut skopeo(&copy))?);
-        times[5].push(timed(&mut skopeo(&copy))?);
-        let _ = remove_tree(&into);
+    let begun = load();
+    let mut times: [Vec<Took>; 6] = Default::default();
+    for round in 0..ROUNDS {
+        for turn in 0..2 {
+            let ours = (round + turn) % 2 == 0;
+            let new = Registry::start(at("new"))?;
+            let target = format!("{}/bench:1", new.host);
+            let place = usize::from(!ours);
+            let push = match ours {
+                true => timed(rstore(&store).args(["push", "bench", &target])),
+                false => {
+                    let target = format!("docker://{target}");
+                    timed(&mut skopeo(&["--dest-tls-verify=false", &layout, &target]))
+                }
+            };
+            times[place].push(push?);
+            drop(new);
+            let into = at("pulled");
+            let pull = || match ours {
+                true => timed(rstore(&into).args(["pull", &image])),
+                false => {
+                    let source = format!("docker://{image}");
+                    let target = format!("oci:{}:x", into.display());
+                    timed(&mut skopeo(&["--src-tls-verify=false", &source, &target]))
+                }
+            };
+            times[2 + place].push(pull()?);
+            for _ in 0..AGAIN {
+                times[4 + place].push(pull()?);
+            }
+            let _ = remove_tree(&into);
+        }
     }
-    let [push, push_by, pull, pull_by, again, again_by] = times.map(median);
     println!(
-        "{LAYERS} layers, {} MB; seconds, medians of {ROUNDS}",
-        LAYERS * LAYER / 1_000_000
+        "{LAYERS} layers, {} MB; medians of {ROUNDS} rounds; load {begun} before, {} after",
+        LAYERS * LAYER / 1_000_000,
+        load()
     );
-    println!("{:14}{:>10}{:>10}", "", "rstore", "skopeo");
-    for (what, ours, theirs) in [
-        ("push", push, push_by),
-        ("pull", pull, pull_by),
-        ("second pull", again, again_by),
-    ] {
-        println!("{what:14}{ours:>10.2}{theirs:>10.2}");
+    let [c1, c2, c3, c4, c5] = ["rstore s", "skopeo s", "times", "rstore CPU", "skopeo CPU"];
+    println!("{:14}{c1:>10}{c2:>10}{c3:>8}{c4:>12}{c5:>12}", "");
+    for (what, runs) in ["push", "pull", "second pull"].iter().zip(times.chunks(2)) {
+        let [ours, theirs] = runs else { continue };
+        let wall = |runs: &[Took]| median(runs.iter().map(|took| took.wall).collect());
+        // Ticks are coarse: a mean says more of what is short.
+        let cpu = |runs: &[Took]| runs.iter().map(|took| took.cpu).sum::<f64>() / runs.len() as f64;
+        println!(
+            "{what:14}{:>10.4}{:>10.4}{:>8.2}{:>12.3}{:>12.3}",
+            wall(ours),
+            wall(theirs),
+            wall(theirs) / wall(ours),
+            cpu(ours),
+            cpu(theirs)
+        );
     }
     Ok(())
+}
+
+/// How many processes want a processor, as the last minute has it.
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }

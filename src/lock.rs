@@ -15,6 +15,7 @@
 //! | `rstore/cache-mounts/NAME/lock` | the steps that have the cache mount | as they share it | the step; a prune takes it to remove the mount |
 //! | `rstore/cache-mounts/NAME/mount.json` | who fills a new cache mount | exclusive | the filling |
 //! | `rstore/leases/step-KEY` | whoever runs a step | exclusive | until its image is in the cache; others wait, and may cease to |
+//! | `rstore/leases/blob-HEX` | whoever fetches a blob | exclusive | until it is published, or the lease of who failed ends; others wait |
 //! | `index.json.lock` of a cache directory | whoever adds to it | exclusive | the export |
 
 use std::fs::{File, OpenOptions};

@@ -46,7 +46,7 @@ pub struct JournalEntry {
     pub operation: String,
     /// To what: a name or a digest.
     pub subject: String,
-    /// Bytes added or freed.
+    /// Bytes added, freed, or sent.
     pub bytes: u64,
     /// Why, or how.
     pub detail: String,

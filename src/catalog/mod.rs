@@ -371,6 +371,14 @@ impl Catalog {
         set(&self.lock()).map_err(|source| self.error(source))
     }
 
+    /// Moves as much of the write-ahead log into the file as can be without waiting for anybody. The
+    /// next transaction of this process then begins the log anew, and whoever opens the catalog
+    /// next has less of it to read: a megabyte takes a millisecond.
+    pub fn fold_log(&self) -> Result<()> {
+        let run = |c: &Connection| c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        run(&self.lock()).map_err(|source| self.error(source))
+    }
+
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune
     /// stays as large as it ever was. That readers are in the way is no error.
     pub fn checkpoint(&self) -> Result<()> {

@@ -11,17 +11,17 @@ use super::exit::{DiskFull, Failure};
 use super::host::Machine;
 use crate::executor::{Cancel, signals};
 use crate::oci::Reference;
-use crate::registry::{self, Client, Config, Sources};
+use crate::registry::{self, Client, Config, HostConfig, Sources};
 
 /// How many blobs are moved at the same time, as docker does.
 const PARALLEL: usize = 3;
 
-/// A client that asks as the command line says.
-pub fn client(arguments: &RegistryArgs) -> Client {
-    Client::new(config(arguments), Arc::new(Machine::new()))
+/// A client that asks as the command line and the configuration say.
+pub fn client(arguments: &RegistryArgs, hosts: &BTreeMap<String, HostConfig>) -> Client {
+    Client::new(config(arguments, hosts), Arc::new(Machine::new()))
 }
 
-fn config(arguments: &RegistryArgs) -> Config {
+fn config(arguments: &RegistryArgs, hosts: &BTreeMap<String, HostConfig>) -> Config {
     let home = directory("HOME");
     let own = directory("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
     let mut certificate_directories = vec![
@@ -34,7 +34,7 @@ fn config(arguments: &RegistryArgs) -> Config {
     }
     Config {
         http: sources::http_settings(),
-        hosts: BTreeMap::new(),
+        hosts: hosts.clone(),
         certificate_directories,
         certificates: arguments.cert_dir.clone(),
         tls_verify: arguments.tls_verify,

@@ -40,6 +40,8 @@ pub const CLOCK_SLACK: Millis = 2_000;
 /// What the name of a step's lock begins with. It stands among the leases, so that one that was
 /// left behind goes as they do, and pins nothing.
 pub const STEP_LOCK: &str = "step-";
+/// The same of the lock of whoever fetches a blob.
+pub const BLOB_LOCK: &str = "blob-";
 
 /// What stands below `rstore/leases`.
 #[derive(Debug, Clone, Default)]
@@ -82,8 +84,9 @@ impl LeaseFiles {
         self.files.get(id).is_some_and(|file| file.locked)
     }
 
-    /// Locked files without a row, but for step locks, whose holders have a lease besides: those in their first or last moment, and those of writers that
-    /// are older than the catalog.
+    /// Locked files without a row, but for the locks of steps and blobs, whose holders have a
+    /// lease besides: those in their first or last moment, and those of writers that are older
+    /// than the catalog.
     fn without_row(&self, graph: &ImageGraph) -> (Vec<String>, Vec<String>) {
         let rows: HashSet<&str> = graph.leases().iter().map(|row| row.id.as_str()).collect();
         let horizon = graph.catalog_born().saturating_add(CLOCK_SLACK);
@@ -91,7 +94,8 @@ impl LeaseFiles {
             .files
             .iter()
             .filter(|(id, file)| {
-                file.locked && !rows.contains(id.as_str()) && !id.starts_with(STEP_LOCK)
+                let is_turn = id.starts_with(STEP_LOCK) || id.starts_with(BLOB_LOCK);
+                file.locked && !rows.contains(id.as_str()) && !is_turn
             })
             .partition(|(_, file)| file.modified > horizon);
         let names = |files: Vec<(&String, &LeaseFile)>| {

@@ -9,8 +9,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -67,6 +67,43 @@ pub enum Error {
     Io(#[from] fsutil::Error),
 }
 
+/// The agents of one trust: certificates, which take milliseconds to read, are read when the first
+/// server is asked that needs them.
+#[derive(Debug)]
+pub struct Agents {
+    settings: Settings,
+    trust: Trust,
+    patience: Duration,
+    plain: ureq::Agent,
+    secure: OnceLock<ureq::Agent>,
+}
+
+impl Agents {
+    /// Agents that have asked nobody. `patience`: how long a server may be silent within a body.
+    pub fn new(settings: &Settings, trust: Trust, patience: Duration) -> Agents {
+        Agents {
+            settings: settings.clone(),
+            trust,
+            patience,
+            plain: with_tls(TlsConfig::builder().build(), patience),
+            secure: OnceLock::new(),
+        }
+    }
+
+    /// The one for a URL.
+    pub fn of(&self, url: &Url) -> Result<&ureq::Agent, Error> {
+        let proxy = self.settings.http_proxy.as_deref().unwrap_or_default();
+        if url.scheme == "http" && !proxy.starts_with("https:") {
+            return Ok(&self.plain);
+        }
+        if let Some(agent) = self.secure.get() {
+            return Ok(agent);
+        }
+        let agent = agent(&self.settings, &self.trust, self.patience)?;
+        Ok(self.secure.get_or_init(|| agent))
+    }
+}
+
 /// An agent that asks. `patience`: how long a server may be silent within a body.
 pub fn agent(settings: &Settings, trust: &Trust, patience: Duration) -> Result<ureq::Agent, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -84,6 +121,10 @@ pub fn agent(settings: &Settings, trust: &Trust, patience: Duration) -> Result<u
         .disable_verification(trust.anybody)
         .unversioned_rustls_crypto_provider(provider)
         .build();
+    Ok(with_tls(tls, patience))
+}
+
+fn with_tls(tls: TlsConfig, patience: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .tls_config(tls)
         .proxy(None)
@@ -97,7 +138,7 @@ pub fn agent(settings: &Settings, trust: &Trust, patience: Duration) -> Result<u
         .user_agent(concat!("rstore/", env!("CARGO_PKG_VERSION")))
         .accept("*/*")
         .build();
-    Ok(ureq::Agent::new_with_config(config))
+    ureq::Agent::new_with_config(config)
 }
 
 /// What is in a file of PEM; nothing, where there is no such file.

@@ -76,7 +76,7 @@ impl FromStr for Compression {
             None => (text, None),
         };
         match (name, level) {
-            ("none", None) => Ok(Compression::None),
+            ("none" | "uncompressed", None) => Ok(Compression::None),
             ("gzip", None) => Ok(Compression::default()),
             ("gzip", Some(level @ 1..=9)) => Ok(Compression::Gzip(level)),
             ("zstd", None) => Ok(Compression::Zstd(1)),

@@ -3,7 +3,7 @@
 //! | the registry | is asked by |
 //! |---|---|
 //! | any | HTTPS, with the system's certificates and those of its directory |
-//! | on the loopback device | HTTPS; HTTP, if it speaks no TLS |
+//! | on the loopback device | HTTP, if it answers to that; else HTTPS |
 //! | configured as insecure, or under `--tls-verify=false` | HTTPS, whoever answers; else HTTP |
 //! | a mirror written as `http://…` | HTTP |
 //!
@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::auth::State;
 use super::credentials::DOCKER;
 use super::error::{Error, Result};
-use super::{Client, Config, Stop};
+use super::session::{Response, short};
+use super::{Client, Config, HostConfig, Stop};
 use crate::fsutil::{self, IoContext};
-use crate::http::{self, Trust, url::Url};
+use crate::http::{self, Agents, Trust, url::Url};
 
 /// The host of docker's registry.
 const DOCKER_HOST: &str = "registry-1.docker.io";
@@ -36,7 +37,7 @@ pub(super) struct Endpoint {
     prefix: String,
     /// How it may be reached.
     safety: Safety,
-    pub agent: ureq::Agent,
+    agents: Agents,
     scheme: OnceLock<&'static str>,
     /// Held while the scheme is being found out.
     finding: Mutex<()>,
@@ -45,7 +46,7 @@ pub(super) struct Endpoint {
 
 /// How much of HTTPS a registry need not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Safety {
+pub(super) enum Safety {
     /// Nothing.
     Verified,
     /// It may speak HTTP, being on this machine.
@@ -54,6 +55,30 @@ enum Safety {
     Insecure,
     /// It speaks HTTP.
     Plain,
+}
+
+/// A mirror's safety, host, and prefix: `HOST[:PORT][/PREFIX]`, perhaps with its scheme.
+pub(super) fn mirror_parts(text: &str) -> Result<(Option<Safety>, &str, String), String> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let plain = match scheme {
+        None | Some("https") => None,
+        Some("http") => Some(Safety::Plain),
+        Some(_) => return Err("a mirror is asked by http:// or https://".to_owned()),
+    };
+    let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.trim_matches('/');
+    let odd = |c: char| c.is_whitespace() || matches!(c, '@' | '?' | '#' | '"');
+    if host.is_empty() || text.contains(odd) {
+        return Err("a mirror is a host, perhaps with a port and a path".to_owned());
+    }
+    let prefix = match prefix {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    Ok((plain, host, prefix))
 }
 
 impl Endpoint {
@@ -66,30 +91,12 @@ impl Endpoint {
         Endpoint::new(config, domain, host, "", None)
     }
 
-    /// A mirror: `HOST[:PORT][/PREFIX]`, perhaps with its scheme.
+    /// A mirror ([`mirror_parts`]).
     pub fn mirror(config: &Config, text: &str) -> Result<Endpoint> {
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (Some(scheme), rest),
-            None => (None, text),
-        };
-        let bad = |why: &str| Error::Refused {
+        let (plain, host, prefix) = mirror_parts(text).map_err(|why| Error::Refused {
             what: format!("the mirror {text:?}"),
-            why: why.to_owned(),
-        };
-        let plain = match scheme {
-            None | Some("https") => None,
-            Some("http") => Some(Safety::Plain),
-            Some(_) => return Err(bad("only http:// and https:// can")),
-        };
-        let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let prefix = prefix.trim_matches('/');
-        if host.is_empty() || host.contains('@') {
-            return Err(bad("it is a host, perhaps with a port and a path"));
-        }
-        let prefix = match prefix {
-            "" => String::new(),
-            prefix => format!("{prefix}/"),
-        };
+            why,
+        })?;
         Endpoint::new(config, host, host, &prefix, plain)
     }
 
@@ -113,18 +120,23 @@ impl Endpoint {
         };
         let trust = Trust {
             anybody: safety == Safety::Insecure,
-            ..trust(config, host)?
+            ..trust(config, settings, host)?
         };
         Ok(Endpoint {
             name: name.to_owned(),
             host: host.to_owned(),
             prefix: prefix.to_owned(),
             safety,
-            agent: http::agent(&config.http, &trust, config.patience)?,
+            agents: Agents::new(&config.http, trust, config.patience),
             scheme: OnceLock::new(),
             finding: Mutex::new(()),
             auth: Mutex::default(),
         })
+    }
+
+    /// Who asks for a URL.
+    pub fn agent(&self, url: &Url) -> Result<&ureq::Agent> {
+        Ok(self.agents.of(url)?)
     }
 
     /// The repository of this endpoint that a name's path means.
@@ -162,23 +174,47 @@ impl Endpoint {
             return Ok(scheme);
         }
         stop.check()?;
-        let ask = |scheme: &str| {
-            let url = format!("{scheme}://{}/v2/", self.host);
-            let url = Url::parse(&url).ok_or(ureq::Error::BadUri(url))?;
-            client.probe(&self.agent, &url)
-        };
-        let scheme = match ask("https") {
-            Ok(_) => "https",
-            // It does speak TLS, and isn't whom it should be.
-            Err(error) if is_certificate(&error) => {
-                return Err(failed(&format!("https://{}", self.host), &error));
-            }
-            Err(error) => match ask("http") {
-                Ok(_) => "http",
-                Err(_) => return Err(failed(&format!("https://{}", self.host), &error)),
-            },
+        // Nobody can listen in on this machine, and most registries here have no certificate.
+        let scheme = match self.safety == Safety::Loopback && self.answers_to_http(client)? {
+            true => "http",
+            false => self.look_for_tls(client)?,
         };
         Ok(self.scheme.get_or_init(|| scheme))
+    }
+
+    /// Asks the registry whether it is one.
+    fn ask(&self, client: &Client, scheme: &str) -> Result<Result<Response, ureq::Error>> {
+        let text = format!("{scheme}://{}/v2/", self.host);
+        let Some(url) = Url::parse(&text) else {
+            return Ok(Err(ureq::Error::BadUri(text)));
+        };
+        Ok(client.probe(self.agent(&url)?, &url))
+    }
+
+    /// Whether it speaks HTTP, and does not want HTTPS spoken: 400 is what servers of TLS say to
+    /// those who don't, a redirect what leads there.
+    fn answers_to_http(&self, client: &Client) -> Result<bool> {
+        let Ok(response) = self.ask(client, "http")? else {
+            return Ok(false);
+        };
+        let status = response.status().as_u16();
+        // Read to its end, so that the connection serves the next question.
+        drop(short(response));
+        Ok(status != 400 && !(300..400).contains(&status))
+    }
+
+    fn look_for_tls(&self, client: &Client) -> Result<&'static str> {
+        match self.ask(client, "https")? {
+            Ok(_) => Ok("https"),
+            // It does speak TLS, and isn't whom it should be.
+            Err(error) if is_certificate(&error) => {
+                Err(failed(&format!("https://{}", self.host), &error))
+            }
+            Err(error) => match self.ask(client, "http")? {
+                Ok(_) => Ok("http"),
+                Err(_) => Err(failed(&format!("https://{}", self.host), &error)),
+            },
+        }
     }
 }
 
@@ -212,8 +248,9 @@ pub(super) fn failed(url: &str, error: &ureq::Error) -> Error {
     }
 }
 
-/// What the directories of certificates have for a host.
-fn trust(config: &Config, host: &str) -> Result<Trust> {
+/// What the configuration and the directories of certificates have for a host.
+fn trust(config: &Config, settings: Option<&HostConfig>, host: &str) -> Result<Trust> {
+    let mut trust = Trust::default();
     let mut directories: Vec<PathBuf> = match &config.certificates {
         Some(directory) => vec![directory.clone()],
         None => Vec::new(),
@@ -221,8 +258,8 @@ fn trust(config: &Config, host: &str) -> Result<Trust> {
     if directories.is_empty() {
         let places = config.certificate_directories.iter();
         directories.extend(places.map(|place| place.join(host)));
+        trust = configured(settings)?;
     }
-    let mut trust = Trust::default();
     for directory in directories {
         for file in files(&directory)? {
             match file.extension().and_then(|extension| extension.to_str()) {
@@ -235,11 +272,26 @@ fn trust(config: &Config, host: &str) -> Result<Trust> {
                             why: format!("its key, {}, is missing", key.display()),
                         });
                     }
-                    trust.client = Some((file, key));
+                    trust.client.get_or_insert((file, key));
                 }
                 _ => {}
             }
         }
+    }
+    Ok(trust)
+}
+
+/// What the configuration says of a host. Files that it names are to be there.
+fn configured(settings: Option<&HostConfig>) -> Result<Trust> {
+    let mut trust = Trust::default();
+    if let Some(settings) = settings {
+        trust.authorities.extend(settings.authority.clone());
+        trust.client.clone_from(&settings.client);
+    }
+    let client = trust.client.iter();
+    let files = client.flat_map(|(certificate, key)| [certificate, key]);
+    for file in files.chain(&trust.authorities) {
+        fs::metadata(file).at("stat", file)?;
     }
     Ok(trust)
 }
@@ -261,13 +313,16 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The registries to ask for a name: the mirrors of its own, then itself.
+/// The registries to ask for a name: the mirrors of its own, then itself, unless only they are to be
+/// asked.
 pub(super) fn sources(client: &Client, domain: &str) -> Result<Vec<Arc<Endpoint>>> {
     let mut found = Vec::new();
     let settings = client.config().hosts.get(domain);
     for mirror in settings.iter().flat_map(|settings| &settings.mirrors) {
         found.push(client.endpoint(mirror, |config| Endpoint::mirror(config, mirror))?);
     }
-    found.push(client.registry(domain)?);
+    if found.is_empty() || settings.is_none_or(|settings| !settings.only_mirrors) {
+        found.push(client.registry(domain)?);
+    }
     Ok(found)
 }

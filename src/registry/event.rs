@@ -58,6 +58,8 @@ pub enum LayerState {
     Wanted,
     /// The store has it.
     Exists,
+    /// Somebody else is fetching it: it will be in the store, or is ours to fetch.
+    Waiting,
     /// A part of it was here; the rest is asked for.
     Resumed {
         /// Bytes that are here.
@@ -83,7 +85,10 @@ impl LayerState {
     pub fn is_final(&self) -> bool {
         !matches!(
             self,
-            LayerState::Wanted | LayerState::Resumed { .. } | LayerState::Prepared
+            LayerState::Wanted
+                | LayerState::Waiting
+                | LayerState::Resumed { .. }
+                | LayerState::Prepared
         )
     }
 }
@@ -93,6 +98,7 @@ impl std::fmt::Display for LayerState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LayerState::Wanted => f.write_str("Pulling fs layer"),
+            LayerState::Waiting => f.write_str("Waiting"),
             LayerState::Exists => f.write_str("Already exists"),
             LayerState::Resumed { from } => write!(f, "Resuming after {from} bytes"),
             LayerState::Pulled => f.write_str("Pull complete"),

@@ -29,10 +29,12 @@
 //! | [`error`] | what can go wrong |
 //! | [`pull`] | names → images of the store |
 //! | [`push`] | images of the store → a registry |
+//! | [`recompress`] | images with their layers compressed otherwise |
 //! | `endpoint` | where a registry is: schemes, certificates, mirrors |
 //! | `auth` | challenges and tokens; `session` asks with them, again where that may help |
 //! | `repository` | the questions: manifests, tags, blobs |
 //! | `download`, `upload` | a blob's bytes |
+//! | `layers` | the layers of a pull, each fetched by one at a time |
 //! | `retry` | when to ask again |
 //!
 //! [`store::Host`]: crate::store::Host
@@ -53,9 +55,11 @@ mod download;
 mod endpoint;
 pub mod error;
 pub mod event;
+mod layers;
 mod moves;
 pub mod pull;
 pub mod push;
+pub mod recompress;
 mod repository;
 mod retry;
 mod session;
@@ -89,14 +93,26 @@ pub struct Config {
     pub patience: Duration,
 }
 
-/// What is said of one registry.
+/// What is said of one registry, or of one mirror.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostConfig {
     /// Who is asked before it when something is pulled: `HOST[:PORT][/PREFIX]`, perhaps with its
-    /// scheme.
+    /// scheme ([`check_mirror`]). What is said of a mirror's host holds for the mirror, and it is
+    /// shown the login of that host, never that of the registry.
     pub mirrors: Vec<String>,
+    /// Whether nobody but the mirrors is asked when something is pulled.
+    pub only_mirrors: bool,
     /// Whether it may have any certificate, or none.
     pub insecure: bool,
+    /// A file of certificates of authorities that are trusted besides the system's.
+    pub authority: Option<PathBuf>,
+    /// The files of the certificate and of the key that it is shown.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// Whether a text names a mirror; else what is wrong with it.
+pub fn check_mirror(text: &str) -> std::result::Result<(), String> {
+    endpoint::mirror_parts(text).map(drop)
 }
 
 impl Default for Config {

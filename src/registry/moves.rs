@@ -2,13 +2,12 @@
 //! for them may stop waiting at any moment.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Stop;
 use super::error::{Error, Result};
 
-/// How often is looked at what has moved.
+/// How often is looked at what has moved, and at what somebody else was moving.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What [`each`] tells.
@@ -19,52 +18,80 @@ pub(super) enum News<R> {
     Done(usize, R),
 }
 
-/// Does all jobs, so many at the same time, and tells of them here. The first error of `news` ends
-/// it all; threads that wait for the network then end by themselves.
-pub(super) fn each<J: Send + 'static, R: Send + 'static>(
-    jobs: Vec<J>,
+/// What is to be done next.
+pub(super) enum Next<J> {
+    /// This.
+    Job(J),
+    /// Nothing at the moment.
+    Later,
+    /// Nothing any more.
+    End,
+}
+
+/// Jobs, and what becomes of them. Both functions are called by the thread that waits.
+pub(super) trait Moves {
+    /// What a thread is given.
+    type Job: Send + 'static;
+    /// What it gives back.
+    type Done: Send + 'static;
+
+    /// The next job. Jobs have places in the order in which they are given out, from 0.
+    fn next(&mut self) -> Result<Next<Self::Job>>;
+
+    /// Hears of a job. An error ends it all.
+    fn news(&mut self, news: News<Self::Done>) -> Result<()>;
+}
+
+/// Does all jobs, so many at the same time. The first error ends it all; threads that wait for the
+/// network then end by themselves.
+pub(super) fn each<M: Moves>(
+    moves: &mut M,
     threads: usize,
     stop: &Stop,
-    work: impl Fn(J) -> R + Send + Sync + 'static,
-    mut news: impl FnMut(News<R>) -> Result<()>,
+    work: fn(M::Job) -> M::Done,
 ) -> Result<()> {
-    let mut left = jobs.len();
-    let threads = threads.clamp(1, left.max(1));
-    let jobs = Arc::new(Mutex::new(jobs.into_iter().enumerate()));
-    let work = Arc::new(work);
-    let (sender, results) = channel();
-    for _ in 0..threads {
-        let (jobs, work, sender, stop) = (
-            Arc::clone(&jobs),
-            Arc::clone(&work),
-            sender.clone(),
-            stop.clone(),
-        );
-        std::thread::spawn(move || {
-            while stop.check().is_ok() {
-                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((place, job)) = job else { return };
-                if sender.send((place, work(job))).is_err() {
-                    return;
-                }
-            }
-        });
+    let outcome = run(moves, threads.max(1), stop, work);
+    if outcome.is_err() {
+        stop.ask();
     }
-    drop(sender);
-    while left > 0 {
-        let told = match results.recv_timeout(TICK) {
-            Ok((place, result)) => {
-                left -= 1;
-                news(News::Done(place, result))
+    outcome
+}
+
+fn run<M: Moves>(
+    moves: &mut M,
+    threads: usize,
+    stop: &Stop,
+    work: fn(M::Job) -> M::Done,
+) -> Result<()> {
+    let (sender, results) = channel();
+    let (mut begun, mut running, mut ended) = (0, 0, false);
+    loop {
+        while running < threads && !ended {
+            match moves.next()? {
+                Next::Job(job) => {
+                    let (sender, place) = (sender.clone(), begun);
+                    std::thread::spawn(move || drop(sender.send((place, work(job)))));
+                    begun += 1;
+                    running += 1;
+                }
+                Next::Later => break,
+                Next::End => ended = true,
             }
-            Err(RecvTimeoutError::Timeout) => stop.check().and_then(|()| news(News::Tick)),
-            // All have ended, and not all is done: they were stopped.
-            Err(RecvTimeoutError::Disconnected) => Err(Error::Interrupted),
-        };
-        if told.is_err() {
-            stop.ask();
-            return told;
+        }
+        if running == 0 && ended {
+            return Ok(());
+        }
+        match results.recv_timeout(TICK) {
+            Ok((place, result)) => {
+                running -= 1;
+                moves.news(News::Done(place, result))?;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                stop.check()?;
+                moves.news(News::Tick)?;
+            }
+            // Not while this has a sender itself.
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
         }
     }
-    Ok(())
 }

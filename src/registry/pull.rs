@@ -1,7 +1,8 @@
 //! Names → images of the store.
 //!
 //! ```text
-//! name, platform ─▶ manifest of the tag ─▶ of an index the platform's, or all
+//! name, platform ─▶ HEAD: the digest of the tag ─▶ what was pulled for that before is here: done
+//!                ─▶ manifest of the tag ─▶ of an index the platform's, or all
 //!                   └─ mirrors first, each answer kept for the error
 //! layers the store has: pinned     others: fetched, published one by one, pinned
 //! config, manifests                        ─▶ recorded ─▶ tag
@@ -10,29 +11,24 @@
 //! is tagged is whole. Which image an index, or a name, came to for a platform is remembered, so
 //! that `name@sha256:…` of an index is found again without asking.
 
-use std::fs::OpenOptions;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use hashbrown::HashSet;
+use serde_json::{Map, Value};
 
-use super::download::Download;
 use super::endpoint;
 use super::error::{Error, Result};
-use super::event::{Event, LayerState, Sink};
-use super::moves::{News, each};
+use super::event::{Event, Sink};
+use super::layers::Layers;
 use super::repository::{Fetched, Repository};
 use super::{Client, Stop};
-use crate::catalog::journal::JournalEntry;
+use crate::catalog::journal::Particulars;
 use crate::catalog::remote::RemoteFile;
 use crate::catalog::{BlobKind, sync};
 use crate::executor::Cancel;
-use crate::fsutil::IoContext;
 use crate::http::unless_cancelled;
 use crate::layout::Entry;
 use crate::oci::document::{self, Descriptor, Document, Role};
 use crate::oci::{Digest, Platform, Reference, media};
-use crate::store::{self, Image, Lease, Partial, Store, images};
+use crate::store::{self, Image, Lease, Store, images};
 
 /// Which images of an index are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +53,11 @@ pub struct Pulled {
     pub remote: Digest,
     /// Bytes that were not in the store.
     pub bytes: u64,
+    /// The host of the registry or mirror that was asked; `None`: all of it was here, and nobody
+    /// had to be.
+    pub from: Option<String>,
+    /// Whether nothing had to be looked at but the digest: what it stands for was here, whole.
+    pub unchanged: bool,
 }
 
 impl Pulled {
@@ -84,9 +85,14 @@ pub fn pull(
     let pulled = fetch(client, lease, reference, wanted, sink, cancel)?;
     match reference.digest {
         None => lease.tag(std::slice::from_ref(&name), &pulled.digest())?,
+        Some(_) if pulled.unchanged && is_entered(store, &pulled.digest())? => {}
         Some(_) => lease.enter(&[(None, pulled.entry.clone())])?,
     }
-    note(store, "pull", &name, &pulled.remote, pulled.bytes)?;
+    note(lease, &name, &pulled)?;
+    if pulled.bytes > 0 {
+        // The disk was waited for anyhow, and commands that come after open the store faster.
+        store.catalog().fold_log().map_err(store::Error::from)?;
+    }
     let before = before.map(|(digest, _)| digest);
     let newer = match reference.digest {
         None => before != Some(pulled.digest()),
@@ -116,7 +122,28 @@ pub fn fetch(
         what: what.clone(),
         repository: reference.path.clone(),
     });
-    let (repositories, root) = find(client, reference, &what, &stop)?;
+    if let (Wanted::One { platform, .. }, Some(digest)) = (wanted, &reference.digest)
+        && let Some(pulled) = here(lease, digest, platform, None)?
+    {
+        return Ok(pulled);
+    }
+    let mut search = Search {
+        client,
+        lease,
+        reference,
+        what: &what,
+        stop: &stop,
+        known: match (wanted, reference.digest) {
+            (Wanted::One { platform, .. }, None) if is_remembered(lease, reference, platform)? => {
+                Some(platform)
+            }
+            _ => None,
+        },
+    };
+    let (repositories, root) = match search.run()? {
+        Found::Here(pulled) => return Ok(*pulled),
+        Found::There(repositories, root) => (repositories, root),
+    };
     let mut pull = Pull {
         lease,
         repositories,
@@ -146,10 +173,13 @@ pub fn fetch(
             remember(lease.store(), &name, platform, &entry.descriptor.digest)?;
         }
     }
+    let first = pull.repositories.first();
     Ok(Pulled {
         entry,
         remote,
         bytes: pull.bytes,
+        from: first.map(|repository| repository.endpoint.name.clone()),
+        unchanged: false,
     })
 }
 
@@ -180,25 +210,38 @@ pub(super) fn ask<T: Send + 'static>(
     unless_cancelled(stop.cancel(), move || work(&own)).unwrap_or(Err(Error::Interrupted))
 }
 
-/// Writes into the journal what was moved.
-pub(super) fn note(
-    store: &Store,
-    operation: &str,
-    name: &str,
-    digest: &Digest,
-    bytes: u64,
-) -> Result<()> {
-    let time = store.now();
-    store.write(|tx| {
-        Ok(tx.note(&JournalEntry {
-            time,
-            operation: operation.to_owned(),
-            subject: name.to_owned(),
-            bytes,
-            detail: digest.to_string(),
-        })?)
-    })?;
-    Ok(())
+/// Writes into the journal what was pulled.
+fn note(lease: &Lease, name: &str, pulled: &Pulled) -> Result<()> {
+    let mut facts = Map::new();
+    let mut fact = |name: &str, value: Value| facts.insert(name.to_owned(), value);
+    if let Some(from) = &pulled.from {
+        fact("registry", from.clone().into());
+    }
+    fact("remote_digest", pulled.remote.to_string().into());
+    // An index has no one image.
+    if let Ok(image) = lease.store().image(&pulled.digest()) {
+        fact("image", image.manifest.config.digest.to_string().into());
+    }
+    let more = Particulars {
+        digest: Some(pulled.digest()),
+        facts,
+        ..Particulars::default()
+    };
+    let detail = match pulled.unchanged {
+        true => format!("up to date: {}", pulled.digest().short()),
+        false => pulled.remote.to_string(),
+    };
+    Ok(lease.note("pull", name, detail, more)?)
+}
+
+/// Whether `index.json` has this document, with or without a name.
+fn is_entered(store: &Store, digest: &Digest) -> Result<bool> {
+    let entered = store.catalog().read(|tx| {
+        let row = tx.blob(digest)?;
+        let entries = tx.index_entries()?;
+        Ok(row.is_some_and(|row| entries.iter().any(|entry| entry.blob == row.id)))
+    });
+    Ok(entered.map_err(store::Error::from)?)
 }
 
 fn memory_key(of: &str, platform: &Platform) -> Digest {
@@ -234,35 +277,117 @@ pub fn remembered(
     }
 }
 
-/// Asks one registry after the other for a manifest. Returns those that may be asked for the rest,
-/// the one that has it first.
-fn find(
-    client: &Client,
-    reference: &Reference,
-    what: &str,
-    stop: &Stop,
-) -> Result<(Vec<Repository>, Fetched)> {
-    let mut repositories: Vec<Repository> = endpoint::sources(client, &reference.domain)?
-        .into_iter()
-        .map(|endpoint| Repository::new(client, endpoint, &reference.path))
-        .collect();
-    let mut tried = Vec::new();
-    while let Some(repository) = repositories.first().cloned() {
-        let (what, digest) = (what.to_owned(), reference.digest);
-        let answer = ask(stop, move |stop| {
-            repository.manifest(&what, digest.as_ref(), stop)
-        });
-        match answer {
-            Ok(fetched) => return Ok((repositories, fetched)),
-            Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(error) => tried.push(error.to_string()),
+/// Whether a name was pulled for a platform before.
+fn is_remembered(lease: &Lease, reference: &Reference, platform: &Platform) -> Result<bool> {
+    let key = memory_key(&reference.full(), platform);
+    let row = lease.store().catalog().read(|tx| tx.remote_file(&key));
+    Ok(row.map_err(store::Error::from)?.is_some())
+}
+
+/// What the digest of a registry came to for a platform when it was pulled, if all of it is here.
+fn here(
+    lease: &Lease,
+    remote: &Digest,
+    platform: &Platform,
+    from: Option<String>,
+) -> Result<Option<Pulled>> {
+    let key = memory_key(&remote.to_string(), platform);
+    let row = lease.store().catalog().read(|tx| tx.remote_file(&key));
+    let Some(row) = row.map_err(store::Error::from)? else {
+        return Ok(None);
+    };
+    let image = match lease.present_image(&row.digest) {
+        Ok(Some(image)) => image,
+        // An artifact: what it has is looked at piece by piece.
+        Ok(None) | Err(store::Error::NotAnImage { .. } | store::Error::Document { .. }) => {
+            return Ok(None);
         }
-        repositories.remove(0);
+        Err(error) => return Err(error.into()),
+    };
+    // For another platform than was asked for: that wants a word.
+    if image.manifest.is_image() && platform.distance(&image.config.platform()).is_none() {
+        return Ok(None);
     }
-    Err(Error::Nowhere {
-        name: reference.full(),
-        tried,
-    })
+    let media_type = image.manifest.media_type.as_deref();
+    let media_type = media_type.unwrap_or(media::MANIFEST);
+    Ok(Some(Pulled {
+        entry: Entry::new(media_type, image.digest, image.size),
+        remote: *remote,
+        bytes: 0,
+        from,
+        unchanged: true,
+    }))
+}
+
+/// Who has a manifest.
+struct Search<'a> {
+    client: &'a Client,
+    lease: &'a Lease<'a>,
+    reference: &'a Reference,
+    /// The tag or the digest.
+    what: &'a str,
+    stop: &'a Stop,
+    /// For which platform the name was pulled before: its digest may be what it was then.
+    known: Option<&'a Platform>,
+}
+
+/// Where it is.
+enum Found {
+    /// In the store, and that is what the registry has.
+    Here(Box<Pulled>),
+    /// In a registry; and those that may be asked for the rest, that one first.
+    There(Vec<Repository>, Fetched),
+}
+
+impl Search<'_> {
+    /// Asks one registry after the other.
+    fn run(&mut self) -> Result<Found> {
+        let mut repositories: Vec<Repository> =
+            endpoint::sources(self.client, &self.reference.domain)?
+                .into_iter()
+                .map(|endpoint| Repository::new(self.client, endpoint, &self.reference.path))
+                .collect();
+        let mut tried = Vec::new();
+        while let Some(repository) = repositories.first().cloned() {
+            match self.ask(repository) {
+                Ok((Some(here), _)) => return Ok(Found::Here(Box::new(here))),
+                Ok((None, Some(fetched))) => return Ok(Found::There(repositories, fetched)),
+                Ok((None, None)) => {}
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => tried.push(error.to_string()),
+            }
+            repositories.remove(0);
+        }
+        Err(Error::Nowhere {
+            name: self.reference.full(),
+            tried,
+        })
+    }
+
+    /// Asks one: for the digest, where that may be enough, else for the manifest.
+    fn ask(&self, repository: Repository) -> Result<(Option<Pulled>, Option<Fetched>)> {
+        if let Some(platform) = self.known {
+            let (asked, what) = (repository.clone(), self.what.to_owned());
+            match ask(self.stop, move |stop| asked.digest(&what, stop)) {
+                Ok(Some(remote)) => {
+                    let from = Some(repository.endpoint.name.clone());
+                    let here = here(self.lease, &remote, platform, from)?;
+                    if here.is_some() {
+                        return Ok((here, None));
+                    }
+                }
+                // Whoever cannot be reached need not be tried again.
+                Err(error @ (Error::Interrupted | Error::Failed { .. })) => return Err(error),
+                // Why, an answer with a body says; and some know no HEAD.
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let (what, digest) = (self.what.to_owned(), self.reference.digest);
+        let fetched = ask(self.stop, move |stop| {
+            repository.manifest(&what, digest.as_ref(), stop)
+        })?;
+        Ok((None, Some(fetched)))
+    }
 }
 
 /// A pull on its way.
@@ -277,16 +402,6 @@ struct Pull<'a> {
     blobs: Vec<(Role, Descriptor)>,
     seen: HashSet<Digest>,
     bytes: u64,
-}
-
-/// A layer that is to be fetched.
-struct Job {
-    repositories: Vec<Repository>,
-    digest: Digest,
-    size: u64,
-    path: std::path::PathBuf,
-    done: Arc<AtomicU64>,
-    stop: Stop,
 }
 
 impl Pull<'_> {
@@ -438,98 +553,16 @@ impl Pull<'_> {
 
     /// Fetches what the store lacks, and publishes it as it arrives.
     fn fetch_blobs(&mut self) -> Result<()> {
-        let mut layers: Vec<(Descriptor, Partial)> = Vec::new();
+        let mut layers = Vec::new();
         for (role, descriptor) in std::mem::take(&mut self.blobs) {
-            let (digest, size) = (descriptor.digest, descriptor.size);
-            if role == Role::Config && size <= document::MANIFEST_LIMIT {
-                self.config(&descriptor)?;
-                continue;
+            match role == Role::Config && descriptor.size <= document::MANIFEST_LIMIT {
+                true => drop(self.config(&descriptor)?),
+                false => layers.push(descriptor),
             }
-            let state = match self.lease.has_blob(&digest, size)? {
-                true => LayerState::Exists,
-                false => {
-                    layers.push((descriptor, self.lease.partial(&digest)?));
-                    LayerState::Wanted
-                }
-            };
-            self.tell(digest, size, state);
         }
-        let mut jobs = Vec::new();
-        let mut counters = Vec::new();
-        for (descriptor, partial) in &layers {
-            if partial.length() > 0 {
-                let from = partial.length();
-                self.tell(
-                    descriptor.digest,
-                    descriptor.size,
-                    LayerState::Resumed { from },
-                );
-            }
-            let done = Arc::new(AtomicU64::new(0));
-            counters.push((descriptor.digest, descriptor.size, Arc::clone(&done)));
-            jobs.push(Job {
-                repositories: self.repositories.clone(),
-                digest: descriptor.digest,
-                size: descriptor.size,
-                path: partial.path().to_path_buf(),
-                done,
-                stop: self.stop.clone(),
-            });
-        }
-        let mut layers: Vec<Option<(Descriptor, Partial)>> = layers.into_iter().map(Some).collect();
-        let first = self.repositories.first();
-        let threads = first.map_or(1, |repository| repository.client.config().parallel);
-        let mut told: Vec<u64> = vec![0; counters.len()];
-        let fetched = each(jobs, threads, self.stop, Job::run, |news| match news {
-            News::Tick => {
-                for ((digest, size, done), told) in counters.iter().zip(&mut told) {
-                    let done = done.load(Ordering::Relaxed);
-                    if done != *told {
-                        *told = done;
-                        let (digest, size) = (*digest, *size);
-                        self.sink.event(Event::Moved { digest, done, size });
-                    }
-                }
-                Ok(())
-            }
-            News::Done(place, result) => {
-                let Some((descriptor, partial)) = layers.get_mut(place).and_then(Option::take)
-                else {
-                    return Ok(());
-                };
-                match result {
-                    Ok(()) => self.arrived(&descriptor, partial),
-                    Err(error) => {
-                        partial.leave()?;
-                        Err(error)
-                    }
-                }
-            }
-        });
-        for (_, partial) in layers.into_iter().flatten() {
-            partial.leave()?;
-        }
-        fetched
-    }
-
-    fn arrived(&mut self, descriptor: &Descriptor, partial: Partial) -> Result<()> {
-        let (digest, size) = (descriptor.digest, descriptor.size);
-        let ingest = self.lease.arrived(partial)?;
-        let media_type = &descriptor.media_type;
-        self.lease
-            .publish_blob(ingest, &digest, size, BlobKind::Layer, media_type)?;
-        self.bytes += size;
-        self.tell(digest, size, LayerState::Pulled);
+        let layers = Layers::new(self.lease, &self.repositories, self.sink, self.stop, layers);
+        self.bytes += layers.fetch()?;
         Ok(())
-    }
-
-    fn tell(&self, digest: Digest, size: u64, state: LayerState) {
-        let layer = Event::Layer {
-            digest,
-            size,
-            state,
-        };
-        self.sink.event(layer);
     }
 
     /// Publishes the documents, and records what they reach.
@@ -549,32 +582,6 @@ impl Pull<'_> {
         let entry = Entry::new(&media_type(&top), top.digest, top.bytes.len() as u64);
         self.lease.take_in(&entry.descriptor)?;
         Ok(entry)
-    }
-}
-
-impl Job {
-    /// Fetches a layer from the first registry that gives it.
-    fn run(self) -> Result<()> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut outcome = Err(Error::Interrupted);
-        for repository in &self.repositories {
-            let mut download = Download {
-                repository,
-                digest: self.digest,
-                size: self.size,
-                file: options.open(&self.path).at("create", &self.path)?,
-                path: self.path.clone(),
-                done: &self.done,
-                stop: &self.stop,
-            };
-            outcome = download.run();
-            match &outcome {
-                Ok(()) | Err(Error::Interrupted | Error::Io(_)) => break,
-                Err(_) => {}
-            }
-        }
-        outcome
     }
 }
 

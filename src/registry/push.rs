@@ -14,14 +14,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{HashMap, HashSet};
+use serde_json::Map;
 
 use super::error::{Error, Result};
 use super::event::{Event, LayerState, Sink};
-use super::moves::{News, each};
-use super::pull::{ask, note};
+use super::moves::{Moves, News, Next, each};
+use super::pull::ask;
 use super::repository::Repository;
 use super::upload::{Sent, Upload};
 use super::{Client, Stop};
+use crate::catalog::journal::{JournalEntry, Particulars};
 use crate::executor::Cancel;
 use crate::layout::blobs;
 use crate::oci::document::{self, Document, INDEX_LIMIT, Role};
@@ -112,12 +114,33 @@ pub fn push(
     let (to_write, tag_name) = (documents, tag);
     let own = repository.clone();
     ask(&stop, move |stop| write(&own, &to_write, &tag_name, stop))?;
-    note(store, "push", &to.familiar(), root, bytes)?;
+    note(lease, to, root, bytes)?;
     Ok(Pushed {
         digest: *root,
         size: top as u64,
         bytes,
     })
+}
+
+/// Writes into the journal what was pushed, and how many bytes were sent.
+fn note(lease: &Lease, to: &Reference, digest: &Digest, sent: u64) -> Result<()> {
+    let mut facts = Map::from_iter([("registry".to_owned(), to.domain.clone().into())]);
+    // An index has no one image.
+    if let Ok(image) = lease.store().image(digest) {
+        let id = image.manifest.config.digest.to_string();
+        facts.insert("image".to_owned(), id.into());
+    }
+    let more = Particulars {
+        digest: Some(*digest),
+        facts,
+        ..Particulars::default()
+    };
+    let (entry, more) = lease.journal_entry("push", &to.familiar(), digest.to_string(), more)?;
+    let entry = JournalEntry {
+        bytes: sent,
+        ..entry
+    };
+    Ok(lease.store().write(|tx| Ok(tx.note_with(&entry, more)?))?)
 }
 
 fn has(repository: &Repository, digest: Digest, stop: &Stop) -> Result<bool> {
@@ -240,44 +263,74 @@ fn bring(
             stop: stop.clone(),
         });
     }
-    let counters: Vec<Arc<AtomicU64>> = jobs.iter().map(|job| Arc::clone(&job.done)).collect();
-    let mut told = vec![0; counters.len()];
-    let mut sent = 0;
+    let counters = jobs.iter().map(|job| (Arc::clone(&job.done), 0)).collect();
     let threads = repository.client.config().parallel;
-    each(jobs, threads, stop, Job::run, |news| {
+    let mut bringing = Bringing {
+        store,
+        blobs: &blobs,
+        jobs: jobs.into_iter(),
+        counters,
+        sink,
+        tell,
+        sent: 0,
+    };
+    each(&mut bringing, threads, stop, Job::run)?;
+    Ok(bringing.sent)
+}
+
+/// Blobs on their way to a registry.
+struct Bringing<'a> {
+    store: &'a Store,
+    blobs: &'a [Blob],
+    jobs: std::vec::IntoIter<Job>,
+    /// Bytes that were sent of each, and that was told of them.
+    counters: Vec<(Arc<AtomicU64>, u64)>,
+    sink: &'a dyn Sink,
+    tell: &'a dyn Fn(&Blob, LayerState),
+    sent: u64,
+}
+
+impl Moves for Bringing<'_> {
+    type Job = Job;
+    type Done = Result<Sent>;
+
+    fn next(&mut self) -> Result<Next<Job>> {
+        Ok(self.jobs.next().map_or(Next::End, Next::Job))
+    }
+
+    fn news(&mut self, news: News<Result<Sent>>) -> Result<()> {
         let (place, result) = match news {
             News::Done(place, result) => (place, result),
             News::Tick => {
-                for ((blob, counter), told) in blobs.iter().zip(&counters).zip(&mut told) {
+                for (blob, (counter, told)) in self.blobs.iter().zip(&mut self.counters) {
                     let done = counter.load(Ordering::Relaxed);
                     if done != *told && blob.is_layer {
                         *told = done;
                         let (digest, size) = (blob.digest, blob.size);
-                        sink.event(Event::Moved { digest, done, size });
+                        self.sink.event(Event::Moved { digest, done, size });
                     }
                 }
                 return Ok(());
             }
         };
-        let blob = &blobs[place];
+        let blob = &self.blobs[place];
         match result {
-            Ok(Sent::There) => tell(blob, LayerState::There),
-            Ok(Sent::Mounted(from)) => tell(blob, LayerState::Mounted { from }),
+            Ok(Sent::There) => (self.tell)(blob, LayerState::There),
+            Ok(Sent::Mounted(from)) => (self.tell)(blob, LayerState::Mounted { from }),
             Ok(Sent::Pushed) => {
-                sent += blob.size;
-                tell(blob, LayerState::Pushed);
+                self.sent += blob.size;
+                (self.tell)(blob, LayerState::Pushed);
             }
             Err(error @ Error::Status { status: 400, .. }) => {
                 // If it is ours that is wrong, that is what to say.
-                let verified = store.layout().blobs().verify(&blob.digest);
+                let verified = self.store.layout().blobs().verify(&blob.digest);
                 verified.map_err(store::Error::from)?;
                 return Err(error);
             }
             Err(error) => return Err(error),
         }
         Ok(())
-    })?;
-    Ok(sent)
+    }
 }
 
 impl Job {

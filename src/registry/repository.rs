@@ -142,18 +142,24 @@ impl Repository {
         }
     }
 
-    /// Whether the registry has a manifest with this digest under a tag or digest.
-    pub fn has_manifest(&self, reference: &str, digest: &Digest, stop: &Stop) -> Result<bool> {
+    /// The digest of the manifest of a tag or a digest, as the registry tells it; `None`: it has no
+    /// such manifest, or doesn't tell. That is no question for a manifest: registries that count
+    /// pulls do not count it.
+    pub fn digest(&self, reference: &str, stop: &Stop) -> Result<Option<Digest>> {
         let (url, response) = self.ask_for_manifest("HEAD", reference, stop)?;
         match response.status().as_u16() {
             200 => {
                 let told = header(&response, "docker-content-digest");
-                let same = told.and_then(|told| told.parse::<Digest>().ok()) == Some(*digest);
-                Ok(same)
+                Ok(told.and_then(|told| told.parse::<Digest>().ok()))
             }
-            404 => Ok(false),
+            404 => Ok(None),
             _ => Err(refused(&url, response)),
         }
+    }
+
+    /// Whether the registry has a manifest with this digest under a tag or digest.
+    pub fn has_manifest(&self, reference: &str, digest: &Digest, stop: &Stop) -> Result<bool> {
+        Ok(self.digest(reference, stop)? == Some(*digest))
     }
 
     /// Writes a manifest under a tag or its digest.

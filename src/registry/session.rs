@@ -135,7 +135,8 @@ impl Client {
                 true => self.authorization(endpoint, &request.scope, stop)?,
                 false => None,
             };
-            let answer = self.once(&endpoint.agent, &url, request, authorization.as_deref());
+            let agent = endpoint.agent(&url)?;
+            let answer = self.once(agent, &url, request, authorization.as_deref());
             let response = match answer {
                 Ok(response) => response,
                 Err(error) => {
@@ -353,7 +354,8 @@ impl Client {
         let mut failures = 0;
         loop {
             stop.check()?;
-            let answer = self.once(&endpoint.agent, &request.url, request, None);
+            let agent = endpoint.agent(&request.url)?;
+            let answer = self.once(agent, &request.url, request, None);
             failures += 1;
             let wait = match answer {
                 Ok(response) if !is_passing(response.status().as_u16()) => return Ok(response),
@@ -485,7 +487,7 @@ pub(super) fn refused(url: &Url, response: Response) -> Error {
 }
 
 /// The bytes of an answer that must be short.
-fn short(response: Response) -> Vec<u8> {
+pub(super) fn short(response: Response) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut body = response.into_body().into_reader().take(SHORT);
     // What was cut off is no JSON, and says nothing.

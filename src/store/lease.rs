@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
-use super::{Result, Store};
+use super::{Result, StepLock, Store};
 use crate::catalog::Millis;
 use crate::catalog::blob::BlobId;
 use crate::catalog::journal::{JournalEntry, Particulars};
@@ -38,6 +38,8 @@ pub struct Lease<'s> {
     scratch: Mutex<Vec<PathBuf>>,
     /// Blobs that this lease pins, itself or by what it pins, and has found whole.
     trusted: Mutex<HashSet<Digest>>,
+    /// Blobs that this lease has begun to fetch, and has not: nobody else's before it ends.
+    turns: Mutex<HashMap<Digest, StepLock>>,
 }
 
 impl Store {
@@ -53,6 +55,7 @@ impl Store {
             names: AtomicU64::new(0),
             scratch: Mutex::default(),
             trusted: Mutex::default(),
+            turns: Mutex::default(),
         };
         let row = LeaseRow {
             id: lease.id.clone(),
@@ -174,6 +177,10 @@ impl<'s> Lease<'s> {
         self.trusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn turns(&self) -> MutexGuard<'_, HashMap<Digest, StepLock>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts a blob.
     pub fn ingest(&self) -> Result<Ingest> {
         Ok(self.store.layout.blobs().ingest(&self.unique_name())?)
@@ -201,6 +208,7 @@ impl<'s> Lease<'s> {
         let ended = self.store.write(|tx| Ok(tx.end_lease(&self.id)?));
         let removed = fsutil::remove_file(&self.store.private("leases").join(&self.id));
         drop(lock);
+        self.turns().clear();
         trees?;
         removed?;
         ended

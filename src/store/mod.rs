@@ -49,7 +49,7 @@ pub use containers::Container;
 pub use images::Image;
 pub use layers::ImageLayers;
 pub use lease::Lease;
-pub use partial::Partial;
+pub use partial::{Partial, Settled};
 pub use publish::{LayerBlob, NewImage};
 pub use snapshots::Lower;
 pub use steps::StepLock;

@@ -29,6 +29,8 @@ mod platforms;
 mod prune_policies;
 mod registry;
 mod registry_faults;
+mod registry_mirrors;
+mod registry_transfers;
 mod rootless;
 mod same_step;
 mod save;

@@ -647,7 +647,7 @@ fn mirrors_are_asked_first_and_what_one_lacks_comes_from_the_next() {
     let pull_by = |mirrors: Vec<String>, name: &str| {
         let settings = HostConfig {
             mirrors,
-            insecure: false,
+            ..HostConfig::default()
         };
         let config = Config {
             hosts: [(host.clone(), settings)].into(),

@@ -73,6 +73,24 @@ impl Server {
         })
     }
 
+    /// The same, but it answers several at the same time.
+    pub fn side_by_side(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Server {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let handler = Arc::new(handler);
+        Server::serving(requests, move |mut stream| {
+            let (seen, handler) = (seen.clone(), handler.clone());
+            std::thread::spawn(move || {
+                if let Some(request) = read(&stream) {
+                    seen.lock().unwrap().push(request.clone());
+                    write(&mut stream, &handler(&request));
+                    let _ = stream.shutdown(std::net::Shutdown::Write);
+                    let _ = stream.read(&mut [0; 1]);
+                }
+            });
+        })
+    }
+
     /// The same behind TLS, for `localhost`; `fixtures/tls/authority.pem` vouches for it.
     pub fn secure(handler: impl Fn(&Request) -> Response + Send + 'static) -> Server {
         use rustls::pki_types::pem::PemObject;

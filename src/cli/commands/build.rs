@@ -23,6 +23,8 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     let outputs = Outputs::new(arguments, &platforms, context)?;
     let read = sources::check(arguments)?;
     let mut options = options(arguments, platforms, &outputs)?;
+    let registries = &context.config.registries;
+    options.registry = Some(registries::client(&arguments.registry, registries));
     if arguments.call() != Call::Build {
         return check::run(arguments, options, read, context);
     }
@@ -157,7 +159,7 @@ fn options(arguments: &BuildArgs, platforms: Vec<Platform>, outputs: &Outputs) -
         named: Vec::new(),
         remote: sources::remote_settings(),
         pull: arguments.pull.unwrap_or_default(),
-        registry: Some(registries::client(&arguments.registry)),
+        registry: None,
     })
 }
 

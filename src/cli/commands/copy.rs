@@ -152,7 +152,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let (source, destination) = (&arguments.source, &arguments.destination);
     check(arguments)?;
     let cancel = registries::cancellation()?;
-    let client = registries::client(&arguments.registry);
+    let client = registries::client(&arguments.registry, &context.config.registries);
     let store = match source {
         Place::Store(_) => context.open()?,
         _ => context.open_or_create()?,

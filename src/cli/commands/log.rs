@@ -102,11 +102,8 @@ impl Row {
 
     /// The digests that it is about: those of manifests, and IDs.
     fn digests(&self) -> impl Iterator<Item = String> + '_ {
-        let image = self
-            .facts
-            .get("image")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+        let facts = ["image", "remote_digest"].into_iter();
+        let of_facts = facts.filter_map(|name| Some(self.facts.get(name)?.as_str()?.to_owned()));
         let of_items = self.removed.iter().flat_map(|item| {
             item.digest
                 .map(|digest| digest.to_string())
@@ -116,7 +113,7 @@ impl Row {
         self.digest
             .map(|digest| digest.to_string())
             .into_iter()
-            .chain(image)
+            .chain(of_facts)
             .chain(of_items)
     }
 }

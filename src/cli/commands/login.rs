@@ -101,7 +101,7 @@ pub fn login(arguments: &LoginArgs, context: &mut Context) -> Result {
         ));
     }
     let cancel = registries::cancellation()?;
-    let client = registries::client(&arguments.access);
+    let client = registries::client(&arguments.access, &context.config.registries);
     let credentials = client.config().credentials.clone();
     let login = Login::Password {
         user: user.clone(),
@@ -124,7 +124,7 @@ pub fn login(arguments: &LoginArgs, context: &mut Context) -> Result {
 
 /// Runs `logout`.
 pub fn logout(arguments: &LogoutArgs, context: &mut Context) -> Result {
-    let client: Client = registries::client(&arguments.access);
+    let client: Client = registries::client(&arguments.access, &context.config.registries);
     let Config { credentials, .. } = client.config();
     let registry = &arguments.registry;
     let found = credentials.forget(registry).map_err(registries::told)?;

@@ -58,7 +58,7 @@ impl Args {
 
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
-    let client = registries::client(&arguments.registry);
+    let client = registries::client(&arguments.registry, &context.config.registries);
     let cancel = registries::cancellation()?;
     let names = match arguments.all_tags {
         false => arguments.names.clone(),

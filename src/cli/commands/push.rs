@@ -1,12 +1,17 @@
 //! `rstore push`: an image to a registry.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 
 use crate::cli::args::registry::RegistryArgs;
 use crate::cli::progress::transfer::Transfer;
 use crate::cli::{Context, Result, exit, registries};
-use crate::oci::Reference;
-use crate::registry::push;
+use crate::executor::Cancel;
+use crate::layer::Compression;
+use crate::oci::{Digest, Reference};
+use crate::registry::push::{self, Pushed};
+use crate::registry::{Client, Stop, recompress};
+use crate::store::{Lease, Store};
 
 /// Push an image to a registry
 ///
@@ -14,12 +19,18 @@ use crate::registry::push;
 /// digest. Layers that the registry has are not sent; those that it has in another repository it
 /// takes from there.
 ///
+/// With --compression, layers in another format are compressed anew. The image's ID stays, but its
+/// manifest is another one, with another digest, which is told. Here it has no name, and stays until
+/// the next prune, so that pushing it again compresses nothing.
+///
 /// Progress goes to stderr, the tag and its digest to stdout.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rstore push registry.example/team/app:1.2
-  rstore push app registry.example/team/app:1.2")]
+  rstore push app registry.example/team/app:1.2
+  rstore push --compression zstd:9 registry.example/team/app:1.2
+  rstore push --all-tags registry.example/team/app")]
 pub struct Args {
     /// The image
     #[arg(value_name = "REF")]
@@ -27,6 +38,12 @@ pub struct Args {
     /// Its name in the registry [default: the image's own]
     #[arg(value_name = "NAME[:TAG]", value_parser = registries::reference)]
     pub destination: Option<Reference>,
+    /// All tags that the store has of the repository REF
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Layers in another format are pushed in this one: none, gzip[:1-9], zstd[:1-22]
+    #[arg(long, value_name = "FORMAT[:LEVEL]", value_parser = compression)]
+    pub compression: Option<Compression>,
     /// Print only the name of what was pushed
     #[arg(short, long)]
     pub quiet: bool,
@@ -34,11 +51,75 @@ pub struct Args {
     pub registry: RegistryArgs,
 }
 
+fn compression(text: &str) -> Result<Compression, String> {
+    text.parse::<Compression>()
+        .map_err(|error| error.to_string())
+}
+
+/// An image that is to be pushed, and where to.
+struct Task {
+    digest: Digest,
+    to: Reference,
+}
+
 /// Runs the command.
 pub fn run(arguments: &Args, context: &mut Context) -> Result {
-    let client = registries::client(&arguments.registry);
+    let client = registries::client(&arguments.registry, &context.config.registries);
     let cancel = registries::cancellation()?;
     let store = context.open()?;
+    let tasks = match arguments.all_tags {
+        true => all_tags(&store, arguments)?,
+        false => vec![one(&store, arguments)?],
+    };
+    let display = Transfer::new(&context.terminal, context.progress && !arguments.quiet);
+    for task in &tasks {
+        let lease = store.lease("push", &task.to.familiar())?;
+        let pushed = push_one(arguments, context, &client, &lease, task, &display, &cancel);
+        let ended = lease.end();
+        let pushed = pushed?;
+        ended?;
+        match arguments.quiet {
+            true => writeln!(context.out, "{}", task.to.full())?,
+            false => {
+                let tag = task.to.tag.as_deref().unwrap_or_default();
+                let (digest, size) = (pushed.digest, pushed.size);
+                writeln!(context.out, "{tag}: digest: {digest} size: {size}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn push_one(
+    arguments: &Args,
+    context: &Context,
+    client: &Client,
+    lease: &Lease,
+    task: &Task,
+    display: &Transfer,
+    cancel: &Cancel,
+) -> Result<Pushed> {
+    let mut digest = task.digest;
+    if let Some(compression) = arguments.compression {
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let stop = Stop::new(cancel);
+        let made = recompress::recompressed(lease, &digest, compression, threads, &stop);
+        let made = made.map_err(registries::told)?;
+        if made.digest != digest && !arguments.quiet {
+            let (count, name) = (made.layers, task.to.familiar());
+            let layers = if count == 1 { "layer" } else { "layers" };
+            context.tell(&format!(
+                "notice: {name} is pushed with {count} {layers} compressed by {compression}: as {}, which is {digest} here",
+                made.digest
+            ));
+        }
+        digest = made.digest;
+    }
+    push::push(client, lease, &digest, &task.to, display, cancel).map_err(registries::told)
+}
+
+/// The image that was named.
+fn one(store: &Store, arguments: &Args) -> Result<Task> {
     let (digest, name) = store.find_named(&arguments.image)?;
     let to = match (&arguments.destination, &name) {
         (Some(destination), _) => destination.clone(),
@@ -50,19 +131,47 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             )));
         }
     };
-    let display = Transfer::new(&context.terminal, context.progress && !arguments.quiet);
-    let lease = store.lease("push", &to.familiar())?;
-    let pushed = push::push(&client, &lease, &digest, &to, &display, &cancel);
-    let ended = lease.end();
-    let pushed = pushed.map_err(registries::told)?;
-    ended?;
-    match arguments.quiet {
-        true => writeln!(context.out, "{}", to.full())?,
-        false => {
-            let tag = to.tag.as_deref().unwrap_or_default();
-            let (digest, size) = (pushed.digest, pushed.size);
-            writeln!(context.out, "{tag}: digest: {digest} size: {size}")?;
-        }
+    Ok(Task { digest, to })
+}
+
+/// All images of a repository.
+fn all_tags(store: &Store, arguments: &Args) -> Result<Vec<Task>> {
+    let given = registries::reference(&arguments.image).map_err(exit::usage_error)?;
+    let has_tag = |name: &Reference| {
+        name.digest.is_some() || name.tag.as_deref().is_some_and(|tag| tag != "latest")
+    };
+    if has_tag(&given) || arguments.destination.as_ref().is_some_and(has_tag) {
+        return Err(exit::usage_error(
+            "--all-tags takes names without tag and digest",
+        ));
     }
-    Ok(())
+    let named = store.catalog().read(|tx| {
+        let mut named = Vec::new();
+        for entry in tx.index_entries()? {
+            let Some(Ok(name)) = entry.name.map(|name| name.parse::<Reference>()) else {
+                continue;
+            };
+            if (&name.domain, &name.path) == (&given.domain, &given.path)
+                && let Some(row) = tx.blob_by_id(entry.blob)?
+            {
+                named.push((name, row.digest));
+            }
+        }
+        Ok(named)
+    })?;
+    if named.is_empty() {
+        return Err(anyhow::anyhow!(
+            "there is no image of {}; `rstore images` lists those that there are",
+            given.familiar_repository()
+        ));
+    }
+    let to = arguments.destination.as_ref().unwrap_or(&given);
+    let tasks = named.into_iter().map(|(name, digest)| Task {
+        digest,
+        to: Reference {
+            tag: name.tag,
+            ..to.clone()
+        },
+    });
+    Ok(tasks.collect())
 }

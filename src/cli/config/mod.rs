@@ -12,11 +12,14 @@
 //! [prune.nightly]                 what `rstore prune --policy nightly` does
 //! scopes = ["dangling", "stages"]
 //! until = "7d"
+//! [registry."docker.io"]          how a registry is reached
+//! mirrors = ["mirror.example"]
 //! ```
 //! | file | owns |
 //! |---|---|
 //! | [`table`] | tables of a file: typed keys, and errors that name file, line and column |
 //! | [`policy`] | `[prune.NAME]` |
+//! | [`registry`] | `[registry."HOST"]` |
 //!
 //! An unknown key is an error, not ignored: what is misspelt would otherwise not happen, at three
 //! in the morning. A new section is one more field of [`Config`], and one line in `Config::take`.
@@ -38,8 +41,10 @@ use super::progress;
 use super::{Result, exit};
 use crate::fsutil::IoContext;
 use crate::layer::Compression;
+use crate::registry::HostConfig;
 
 pub mod policy;
+pub mod registry;
 pub mod table;
 
 pub use policy::PolicyWords;
@@ -60,6 +65,8 @@ pub struct Config {
     pub jobs: Option<NonZeroUsize>,
     /// What prunes are called, and what they do.
     pub policies: BTreeMap<String, PolicyWords>,
+    /// How registries are reached, by their domain.
+    pub registries: BTreeMap<String, HostConfig>,
     /// The files that were read.
     pub files: Vec<PathBuf>,
 }
@@ -109,6 +116,11 @@ impl Config {
             let policy = PolicyWords::take(&mut table)?;
             table.end()?;
             self.policies.insert(name, policy);
+        }
+        for (name, mut table) in file.tables("registry")? {
+            let (domain, config) = registry::take(&name, &mut table)?;
+            table.end()?;
+            self.registries.insert(domain, config);
         }
         Ok(())
     }
@@ -208,6 +220,23 @@ mod tests {
     }
 
     #[test]
+    fn registries_are_read_by_the_domain_that_names_have() {
+        let text = include_str!("../../../contrib/config.toml");
+        let (_, example) = text.split_once("#[registry").expect("an example");
+        // The example is commented out there: it names hosts that nobody has.
+        let keys = format!("#[registry{example}").replace("\n#", "\n");
+        let config = config(keys.trim_start_matches('#')).unwrap();
+        let docker = &config.registries["docker.io"];
+        assert_eq!(docker.mirrors.len(), 2);
+        assert!(docker.only_mirrors);
+        let other = &config.registries["registry.example:5000"];
+        assert!(other.insecure && other.authority.is_some() && other.client.is_some());
+        let hub = "[registry.'index.docker.io']\nmirrors = ['http://10.0.0.1:5000/hub/']";
+        let hub = super::tests::config(hub).unwrap();
+        assert!(hub.registries.contains_key("docker.io"), "{hub:?}");
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_told_with_file_line_and_the_nearest_key() {
         for (text, told) in [
             (
@@ -228,6 +257,25 @@ mod tests {
             ("root = 'here'\n", "c.toml:1:8"),
             ("root = \n", "c.toml:1:"),
             ("prune = 3\n", "c.toml:1:9"),
+            ("[registry.'h:1']\nmirrors = ['ftp://x']\n", "c.toml:2:12"),
+            (
+                "[registry.'h:1']\nmirorr = []\n",
+                "c.toml:2:1: there is no key \"mirorr\"; did you mean \"mirrors\"?",
+            ),
+            ("[registry.'h:1']\nca = 'here'\n", "c.toml:2:6"),
+            (
+                "[registry.'h:1']\ncert = '/c'\n",
+                "c.toml:1:11: cert and key",
+            ),
+            (
+                "[registry.'h:1']\nfallback = false\n",
+                "c.toml:1:11: fallback",
+            ),
+            (
+                "\n[registry.'https://h']\n",
+                "c.toml:2:11: \"https://h\" is no registry",
+            ),
+            ("[registry.team]\n", "c.toml:1:11: \"team\" is no registry"),
         ] {
             let said = refused(text);
             assert!(said.starts_with(told), "{text:?}: {said}");

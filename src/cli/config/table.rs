@@ -37,6 +37,8 @@ pub struct Table<'a> {
     rest: BTreeMap<String, (Range<usize>, Spanned<DeValue<'a>>)>,
     /// The keys that were asked for.
     known: Vec<&'static str>,
+    /// Where it begins.
+    span: Range<usize>,
 }
 
 impl<'a> Table<'a> {
@@ -44,12 +46,12 @@ impl<'a> Table<'a> {
     pub fn parse(path: &'a Path, text: &'a str) -> Result<Table<'a>> {
         let file = File { path, text };
         match DeTable::parse(text) {
-            Ok(table) => Ok(Table::of(file, table.into_inner())),
+            Ok(table) => Ok(Table::of(file, table.into_inner(), 0..0)),
             Err(error) => Err(file.error(&error.span().unwrap_or(0..0), error.message())),
         }
     }
 
-    fn of(file: File<'a>, table: DeTable<'a>) -> Table<'a> {
+    fn of(file: File<'a>, table: DeTable<'a>, span: Range<usize>) -> Table<'a> {
         let entries = table.into_iter();
         let rest = entries.map(|(key, value)| {
             let span = key.span();
@@ -59,7 +61,13 @@ impl<'a> Table<'a> {
             file,
             rest: rest.collect(),
             known: Vec::new(),
+            span,
         }
+    }
+
+    /// An error about this table as a whole.
+    pub fn error(&self, what: impl Display) -> anyhow::Error {
+        self.file.error(&self.span, what)
     }
 
     fn next(&mut self, key: &'static str) -> Option<Spanned<DeValue<'a>>> {
@@ -144,7 +152,7 @@ impl<'a> Table<'a> {
         };
         let span = value.span();
         match value.into_inner() {
-            DeValue::Table(table) => Ok(Some(Table::of(self.file, table))),
+            DeValue::Table(table) => Ok(Some(Table::of(self.file, table, span))),
             _ => Err(self
                 .file
                 .error(&span, format!("{key} is to be a table: [{key}]"))),
@@ -157,13 +165,13 @@ impl<'a> Table<'a> {
             return Ok(Vec::new());
         };
         let mut tables = Vec::new();
-        for (name, (_, value)) in table.rest {
+        for (name, (begins, value)) in table.rest {
             let span = value.span();
             let DeValue::Table(inner) = value.into_inner() else {
                 let what = format!("{key}.{name} is to be a table: [{key}.NAME]");
                 return Err(self.file.error(&span, what));
             };
-            tables.push((name, Table::of(self.file, inner)));
+            tables.push((name, Table::of(self.file, inner, begins)));
         }
         Ok(tables)
     }
