@@ -29,6 +29,7 @@
 //! | [`error`] | what can go wrong |
 //! | [`pull`] | names → images of the store |
 //! | [`push`] | images of the store → a registry |
+//! | `referrers` | what is about an image: a registry's list, or the one under its tag |
 //! | `endpoint` | where a registry is: schemes, certificates, mirrors |
 //! | `auth` | challenges and tokens; `session` asks with them, again where that may help |
 //! | `repository` | the questions: manifests, tags, blobs |
@@ -56,6 +57,7 @@ pub mod event;
 mod moves;
 pub mod pull;
 pub mod push;
+mod referrers;
 mod repository;
 mod retry;
 mod session;

@@ -27,6 +27,7 @@ mod outputs;
 mod peers;
 mod platforms;
 mod prune_policies;
+mod referrers;
 mod registry;
 mod registry_faults;
 mod rootless;

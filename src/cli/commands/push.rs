@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::cli::args::referrers::ReferrersArgs;
 use crate::cli::args::registry::RegistryArgs;
 use crate::cli::progress::transfer::Transfer;
 use crate::cli::{Context, Result, exit, registries};
@@ -19,7 +20,8 @@ use crate::registry::push;
 #[command(after_help = "\
 Examples:
   rstore push registry.example/team/app:1.2
-  rstore push app registry.example/team/app:1.2")]
+  rstore push app registry.example/team/app:1.2
+  rstore push --referrers registry.example/team/app:1.2")]
 pub struct Args {
     /// The image
     #[arg(value_name = "REF")]
@@ -30,6 +32,8 @@ pub struct Args {
     /// Print only the name of what was pushed
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub referrers: ReferrersArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
@@ -52,7 +56,15 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     };
     let display = Transfer::new(&context.terminal, context.progress && !arguments.quiet);
     let lease = store.lease("push", &to.familiar())?;
+    let about = match arguments.referrers.kinds() {
+        Some(kinds) => store.about(&digest, name.as_deref(), &kinds)?,
+        None => Vec::new(),
+    };
     let pushed = push::push(&client, &lease, &digest, &to, &display, &cancel);
+    let pushed = pushed.and_then(|pushed| {
+        push::push_about(&client, &lease, &about, &to, &display, &cancel)?;
+        Ok(pushed)
+    });
     let ended = lease.end();
     let pushed = pushed.map_err(registries::told)?;
     ended?;
