@@ -39,3 +39,4 @@ mod shell;
 mod steps;
 mod terminal;
 mod torture;
+mod transfers;
