@@ -31,6 +31,7 @@ mod referrers;
 mod registry;
 mod registry_faults;
 mod rootless;
+mod round_trips;
 mod same_step;
 mod save;
 mod secrets;
