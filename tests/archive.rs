@@ -1169,3 +1169,33 @@ fn a_missing_file_is_told_by_its_path() {
         .unwrap_err();
     assert!(error.to_string().contains("nothing.tar"), "{error}");
 }
+
+#[test]
+fn a_document_is_read_by_the_time_that_a_prune_can_see_it() {
+    use rstore::catalog::BlobKind;
+    use rstore::graph::{ImageGraph, NodeSet};
+    let scene = Scene::new();
+    let config = config(&[]);
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": media::MANIFEST,
+        "config": descriptor(media::CONFIG, &config), "layers": [],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let lease = scene.lease();
+    for (bytes, kind, media_type) in [
+        (&config, BlobKind::Config, media::CONFIG),
+        (&manifest, BlobKind::Manifest, media::MANIFEST),
+    ] {
+        let digest = Digest::of(bytes);
+        lease.document(bytes, &digest, kind, media_type).unwrap();
+    }
+    // Here a pull or a load goes on to take it in; a prune that comes first must not be stopped.
+    let (layout, catalog) = (scene.store.layout(), scene.store.catalog());
+    let graph = ImageGraph::load(catalog).unwrap();
+    let roots = rstore::gc::collect_roots(layout, &graph, 0, 0).unwrap();
+    let reachable = rstore::gc::mark(&graph, &roots, &NodeSet::of(&graph)).unwrap();
+    for bytes in [&config, &manifest] {
+        let node = graph.find(&Digest::of(bytes)).unwrap();
+        assert!(reachable.contains(node));
+    }
+}

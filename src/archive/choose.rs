@@ -1,28 +1,37 @@
-//! One image of an OCI layout directory, taken in without a name: a build's named context.
+//! One image of an OCI layout directory or an archive, taken in without a name: a build's named
+//! context, or the source of a copy, then perhaps with what is about it.
 
 use std::path::Path;
 
-use serde_json::Value;
+use hashbrown::HashMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::directory::Directory;
 use super::error::{Error, Problem, Result};
-use super::load::{LoadOptions, Root};
-use super::{load, oci};
+use super::load::{Item, LoadOptions, Root, Verified};
+use super::members::DOCUMENT_LIMIT;
+use super::{about, load, oci};
 use crate::fsutil::IoContext;
+use crate::layout::{Entry, Index};
 use crate::oci::Digest;
-use crate::oci::document::REF_NAME;
+use crate::oci::document::{Descriptor, REF_NAME};
+use crate::store::referrers::{About, Kinds};
 use crate::store::{Lease, Store};
 
 /// Takes the image that a tag or a digest names into the store; without either, `latest`, or the
-/// only one. It belongs to the lease. Returns the digest of its manifest or index.
+/// only one. It belongs to the lease. Returns the digest of its manifest or index, and what of these
+/// kinds the layout has about it, taken in as well.
 pub fn take_from_layout(
     lease: &Lease,
     path: &Path,
     tag: Option<&str>,
     digest: Option<&Digest>,
-) -> Result<Digest> {
+    kinds: Option<&Kinds>,
+) -> Result<(Digest, Vec<About>)> {
     let mut directory = Directory::new(path, lease);
     let (layout, index) = directory.documents()?;
+    let bytes = index.clone();
     let form = |why: String| Error::member("index.json", Problem::Form(why));
     let mut index: Value = serde_json::from_slice(&index).map_err(|e| form(e.to_string()))?;
     let entries = match index.get_mut("manifests").map(Value::take) {
@@ -39,21 +48,38 @@ pub fn take_from_layout(
             why: missing(&entries, tag),
         })?,
     };
+    let mut entries = vec![entry];
+    let mut about = Vec::new();
+    if let Some(kinds) = kinds {
+        let root = Descriptor::deserialize(&entries[0]).map_err(|e| form(e.to_string()))?;
+        let all = Index::parse(&bytes).map_err(form)?;
+        let read = &mut |digest: &Digest| directory.document(digest);
+        for (descriptor, one) in about::find(all.entries(), &root, kinds, read)? {
+            entries.push(json!({
+                "mediaType": descriptor.media_type,
+                "digest": descriptor.digest,
+                "size": descriptor.size,
+            }));
+            about.push(one);
+        }
+    }
     if let Some(object) = index.as_object_mut() {
-        object.insert("manifests".to_owned(), Value::Array(vec![entry]));
+        object.insert("manifests".to_owned(), Value::Array(entries));
     }
     let verified = oci::collect(&layout, index.to_string().as_bytes(), &mut directory)?;
-    load::take_in(lease, verified)
+    Ok((load::take_in(lease, verified)?, about))
 }
 
 /// Takes the image that a name means into the store, out of a docker-archive or an oci-archive;
 /// without one, the only image. It belongs to the lease. Returns the digest of its manifest or
-/// index, and the names that the archive has for it.
+/// index, the names that the archive has for it, and what of these kinds it has about it, taken in
+/// as well.
 pub fn take_from_archive(
     lease: &Lease,
     path: &Path,
     name: Option<&str>,
-) -> Result<(Digest, Vec<String>)> {
+    kinds: Option<&Kinds>,
+) -> Result<(Digest, Vec<String>, Vec<About>)> {
     let file = std::fs::File::open(path).at("open", path)?;
     let mut verified = load::read(lease, file, &LoadOptions::default())?;
     let stored = name.and_then(|name| Store::tag_name(name).ok());
@@ -68,11 +94,22 @@ pub fn take_from_archive(
         }
     };
     let has: Vec<String> = verified.roots.iter().flat_map(known_as).collect();
+    let entries: Vec<Entry> = verified.roots.iter().flat_map(named).collect();
     verified.roots.retain(is_meant);
+    if name.is_none() && verified.roots.len() > 1 {
+        // What is about an image is none that could be meant.
+        let gone = about::of_something(&entries, &mut reader(&verified))?;
+        let is_gone = |root: &Root| gone.contains(&root.entry.descriptor.digest);
+        verified.roots.retain(|root| !is_gone(root));
+    }
     let why = match (verified.roots.len(), name) {
         (1, _) => {
+            let about = match kinds {
+                Some(kinds) => add_about(&mut verified, &entries, kinds)?,
+                None => Vec::new(),
+            };
             let root = load::take_in_root(lease, verified)?;
-            return Ok((root.entry.descriptor.digest, root.names));
+            return Ok((root.entry.descriptor.digest, root.names, about));
         }
         (0, Some(name)) => format!("none is called {name:?}; it has {}", has.join(", ")),
         (0, None) => "its index is empty".to_owned(),
@@ -82,6 +119,48 @@ pub fn take_from_archive(
         what: path.display().to_string(),
         why,
     })
+}
+
+/// A root's entry, once for each of its names.
+fn named(root: &Root) -> Vec<Entry> {
+    let names = root.names.iter().chain(&root.tags).chain(&root.called);
+    let mut entries: Vec<Entry> = names
+        .map(|name| {
+            let annotations = [(REF_NAME.to_owned(), name.clone())].into();
+            root.entry.annotated(&annotations)
+        })
+        .collect();
+    entries.push(root.entry.clone());
+    entries
+}
+
+/// Adds to the only root of an archive what the archive has about it.
+fn add_about(verified: &mut Verified, entries: &[Entry], kinds: &Kinds) -> Result<Vec<About>> {
+    let root = verified.roots[0].entry.descriptor.clone();
+    let found = about::find(entries, &root, kinds, &mut reader(verified))?;
+    let mut about = Vec::new();
+    for (descriptor, one) in found {
+        let entry = Entry::new(&descriptor.media_type, descriptor.digest, descriptor.size);
+        verified.roots.push(Root::new(entry));
+        about.push(one);
+    }
+    Ok(about)
+}
+
+/// Reads the documents of an archive.
+fn reader(verified: &Verified) -> impl FnMut(&Digest) -> Result<Option<Vec<u8>>> + '_ {
+    let blobs: HashMap<Digest, &Item> = verified
+        .blobs
+        .iter()
+        .map(|item| (item.spooled.digest, item))
+        .collect();
+    move |digest| match blobs.get(digest) {
+        Some(item) if item.spooled.size <= DOCUMENT_LIMIT => {
+            let bytes = item.spooled.read(&digest.to_string(), DOCUMENT_LIMIT)?;
+            Ok(Some(bytes))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// By what one might ask for an image of an archive.

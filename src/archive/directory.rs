@@ -54,6 +54,19 @@ impl<'l, 's> Directory<'l, 's> {
         Ok((layout, index))
     }
 
+    /// The bytes of a document, not verified; `None`: there is none, or it is too large for one.
+    pub fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let name = format!("blobs/sha256/{}", digest.hex());
+        let Some(file) = self.open(&name)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        file.take(DOCUMENT_LIMIT + 1)
+            .read_to_end(&mut bytes)
+            .at("read", self.root.join(&name))?;
+        Ok((bytes.len() as u64 <= DOCUMENT_LIMIT).then_some(bytes))
+    }
+
     /// A regular file of the layout; opening a pipe must not wait for its writer.
     fn open(&self, name: &str) -> Result<Option<File>> {
         let path = self.root.join(name);

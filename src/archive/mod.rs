@@ -49,7 +49,9 @@
 //! | `directory` | a layout directory as a source of blobs |
 //! | `names` | which names an image gets |
 //! | `choose` | one image of a layout directory or an archive, for a build or a copy |
+//! | `about` | signatures and what else a layout or an archive has about it |
 
+mod about;
 mod choose;
 mod directory;
 mod docker;

@@ -31,6 +31,7 @@ use crate::lock::FileLock;
 use crate::oci::digest::HashReader;
 use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT, Role};
 use crate::oci::{Digest, Platform, media};
+use crate::store::referrers::About;
 use crate::store::{self, Image, Store};
 
 /// Bytes that are gathered before they are written.
@@ -48,6 +49,17 @@ pub struct Saved {
     pub names: Vec<String>,
     /// What is said of it in the archive's index.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Saved {
+    /// What is about an image that is called `image` in the archive.
+    pub fn about(about: &About, image: Option<&str>) -> Saved {
+        Saved {
+            digest: about.digest,
+            names: about.name_beside(image).into_iter().collect(),
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 /// All that is going to be written.

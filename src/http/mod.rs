@@ -254,10 +254,22 @@ pub fn shown(url: &Url) -> String {
     url.request()
 }
 
+const UNKNOWN_HOST: &str = "the host is not known: is its name right?";
+
+/// Whether nobody knows the name, and asking again won't help (getaddrinfo(3), `EAI_NONAME`,
+/// `EAI_NODATA`): the standard library has but the words.
+pub fn is_unknown_host(error: &std::io::Error) -> bool {
+    let text = error.to_string();
+    text.contains("Name or service not known")
+        || text.contains("No address associated with hostname")
+        || text.contains("Name does not resolve")
+}
+
 /// What is wrong, in words that say what to look at.
 pub fn told(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::HostNotFound => "the host is not known: is its name right?".to_owned(),
+        ureq::Error::HostNotFound => UNKNOWN_HOST.to_owned(),
+        ureq::Error::Io(error) if is_unknown_host(error) => UNKNOWN_HOST.to_owned(),
         ureq::Error::Timeout(what) => format!("no answer in time ({what})"),
         ureq::Error::ConnectionFailed => "the server cannot be reached".to_owned(),
         ureq::Error::Io(error) if error.to_string().contains("certificate") => format!(

@@ -211,6 +211,12 @@ impl Endpoint {
                 Err(failed(&format!("https://{}", self.host), &error))
             }
             Err(error) => match self.ask(client, "http")? {
+                // So those answer who speak TLS only; and have hung up on us before.
+                Ok(answer) if answer.status() == 400 => Err(Error::Failed {
+                    url: format!("https://{}", self.host),
+                    why: format!("{}; {OURS}", http::told(&error)),
+                    again: false,
+                }),
                 Ok(_) => Ok("http"),
                 Err(_) => Err(failed(&format!("https://{}", self.host), &error)),
             },
@@ -218,24 +224,49 @@ impl Endpoint {
     }
 }
 
-/// Whether it was the certificate that was not as it should be.
+/// What to do where it is we who must prove something.
+const OURS: &str = "it may want a certificate of ours: client.cert and client.key in certs.d/HOST/, or in the directory that --cert-dir names";
+
+/// Whether it was the certificate that was not as it should be: theirs, or ours.
 pub(super) fn is_certificate(error: &ureq::Error) -> bool {
-    let text = match error {
+    let text = tls_words(error);
+    text.contains("certificate") || text.contains("UnknownIssuer") || is_ours(&text)
+}
+
+fn tls_words(error: &ureq::Error) -> String {
+    match error {
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Rustls(error) => error.to_string(),
-        _ => return false,
-    };
-    text.contains("certificate") || text.contains("UnknownIssuer")
+        _ => String::new(),
+    }
+}
+
+/// Whether the server has hung up for want of a certificate that it likes (RFC 8446, 6.2).
+fn is_ours(text: &str) -> bool {
+    let alerts = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+    ];
+    text.contains("fatal alert") && alerts.iter().any(|alert| text.contains(alert))
 }
 
 /// Why a URL gave nothing, and whether asking again may help.
 pub(super) fn failed(url: &str, error: &ureq::Error) -> Error {
     let again = match error {
-        ureq::Error::Io(io) => io.kind() != ErrorKind::ConnectionRefused && !is_certificate(error),
+        ureq::Error::Io(io) => {
+            io.kind() != ErrorKind::ConnectionRefused
+                && !is_certificate(error)
+                && !http::is_unknown_host(io)
+        }
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
         _ => false,
     };
     let why = match is_certificate(error) {
+        true if is_ours(&tls_words(error)) => format!("{error}; {OURS}"),
         true => format!(
             "{error}; its authority's certificate belongs into certs.d/HOST/ca.crt, --cert-dir names another directory, --tls-verify=false believes anybody"
         ),

@@ -35,6 +35,15 @@ pub enum Event {
         /// All of its bytes.
         size: u64,
     },
+    /// Something about the image travels with it.
+    Referrer {
+        /// Its digest.
+        digest: Digest,
+        /// What kind of artifact it is: anybody's text.
+        kind: String,
+        /// What it is about, or its tag.
+        of: String,
+    },
     /// Something that should be known.
     Warning {
         /// In words.

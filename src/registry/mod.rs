@@ -30,6 +30,7 @@
 //! | [`pull`] | names → images of the store |
 //! | [`push`] | images of the store → a registry |
 //! | [`recompress`] | images with their layers compressed otherwise |
+//! | `referrers` | what is about an image: a registry's list, or the one under its tag |
 //! | `endpoint` | where a registry is: schemes, certificates, mirrors |
 //! | `auth` | challenges and tokens; `session` asks with them, again where that may help |
 //! | `repository` | the questions: manifests, tags, blobs |
@@ -60,6 +61,7 @@ mod moves;
 pub mod pull;
 pub mod push;
 pub mod recompress;
+mod referrers;
 mod repository;
 mod retry;
 mod session;

@@ -30,6 +30,10 @@ use crate::oci::document::{self, Descriptor, Document, Role};
 use crate::oci::{Digest, Platform, Reference, media};
 use crate::store::{self, Image, Lease, Store, images};
 
+mod referrers;
+
+pub use referrers::pull_about;
+
 /// Which images of an index are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
@@ -76,13 +80,19 @@ pub fn pull(
     sink: &dyn Sink,
     cancel: &Cancel,
 ) -> Result<Pulled> {
+    let pulled = fetch(client, lease, reference, wanted, sink, cancel)?;
+    name(lease, reference, &pulled, sink)?;
+    Ok(pulled)
+}
+
+/// Gives what was fetched its name: the tag that `reference` has, or none for a digest.
+pub fn name(lease: &Lease, reference: &Reference, pulled: &Pulled, sink: &dyn Sink) -> Result<()> {
     let store = lease.store();
     let name = reference.familiar();
     let before = store
         .catalog()
         .read(|tx| tx.tag(&name))
         .map_err(store::Error::from)?;
-    let pulled = fetch(client, lease, reference, wanted, sink, cancel)?;
     match reference.digest {
         None => lease.tag(std::slice::from_ref(&name), &pulled.digest())?,
         Some(_) if pulled.unchanged && is_entered(store, &pulled.digest())? => {}
@@ -103,7 +113,7 @@ pub fn pull(
         digest: pulled.remote,
         newer,
     });
-    Ok(pulled)
+    Ok(())
 }
 
 /// Brings an image into the store, for this lease, without a name.
@@ -144,16 +154,7 @@ pub fn fetch(
         Found::Here(pulled) => return Ok(*pulled),
         Found::There(repositories, root) => (repositories, root),
     };
-    let mut pull = Pull {
-        lease,
-        repositories,
-        sink,
-        stop: &stop,
-        documents: Vec::new(),
-        blobs: Vec::new(),
-        seen: HashSet::new(),
-        bytes: 0,
-    };
+    let mut pull = Pull::new(lease, repositories, sink, &stop);
     let remote = root.digest;
     let top = match wanted {
         Wanted::All => pull.all(root)?,
@@ -404,7 +405,25 @@ struct Pull<'a> {
     bytes: u64,
 }
 
-impl Pull<'_> {
+impl<'a> Pull<'a> {
+    fn new(
+        lease: &'a Lease<'a>,
+        repositories: Vec<Repository>,
+        sink: &'a dyn Sink,
+        stop: &'a Stop,
+    ) -> Pull<'a> {
+        Pull {
+            lease,
+            repositories,
+            sink,
+            stop,
+            documents: Vec::new(),
+            blobs: Vec::new(),
+            seen: HashSet::new(),
+            bytes: 0,
+        }
+    }
+
     /// The manifest for a platform, and what it needs.
     fn one(
         &mut self,

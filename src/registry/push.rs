@@ -30,6 +30,10 @@ use crate::oci::document::{self, Document, INDEX_LIMIT, Role};
 use crate::oci::{Digest, Reference, media};
 use crate::store::{self, Lease, Store};
 
+mod referrers;
+
+pub use referrers::push_about;
+
 /// What was pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {

@@ -305,9 +305,14 @@ struct Page {
 }
 
 /// The URL of `<URL>; rel="next"` (RFC 8288).
-fn next_page(link: &str) -> Option<String> {
+pub(super) fn next_page(link: &str) -> Option<String> {
     let (url, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     rest.contains("next").then(|| url.to_owned())
+}
+
+/// The whole body of an answer that is a document.
+pub(super) fn body(response: Response, url: &Url) -> Result<Vec<u8>> {
+    document(response, url)
 }
 
 /// The whole body of an answer that is a document.

@@ -39,6 +39,7 @@ pub mod layers;
 pub mod lease;
 pub mod partial;
 pub mod publish;
+pub mod referrers;
 pub mod snapshots;
 pub mod steps;
 pub mod tags;

@@ -14,7 +14,7 @@ use crate::catalog::blob::NewBlob;
 use crate::catalog::{BlobKind, sync};
 use crate::fsutil::IoContext;
 use crate::layout::Ingest;
-use crate::oci::document::{self, Role};
+use crate::oci::document::{self, Document, Role};
 use crate::oci::{Digest, ImageConfig, media};
 
 /// A layer of an image that is being made.
@@ -108,6 +108,7 @@ impl Lease<'_> {
         media_type: &str,
     ) -> Result<bool> {
         let allocated = allocated(ingest)?;
+        let document = read_document(ingest, kind, media_type)?;
         let store = self.store();
         let now = store.now();
         store.write(|tx| {
@@ -123,6 +124,12 @@ impl Lease<'_> {
             };
             let id = tx.put_blob(new, now)?;
             tx.lease_blob(self.id(), id)?;
+            // With the row: to a prune in between, a document that is held and has no links is one
+            // that nobody can read.
+            if let Some(document) = &document {
+                sync::record_document(tx, store.layout(), id, document, size, now)
+                    .map_err(convert)?;
+            }
             Ok(trusted)
         })
     }
@@ -252,6 +259,20 @@ impl Lease<'_> {
             Ok(trusted)
         })
     }
+}
+
+/// A manifest or an index that is about to be published; what it points at is here by now. One that
+/// cannot be understood is told of when it is taken in.
+fn read_document(ingest: &Ingest, kind: BlobKind, media_type: &str) -> Result<Option<Document>> {
+    if !matches!(kind, BlobKind::Manifest | BlobKind::Index) {
+        return Ok(None);
+    }
+    if ingest.length()? > document::INDEX_LIMIT {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(ingest.path()).at("read", ingest.path())?;
+    let parsed = document::parse(&bytes, media_type).ok();
+    Ok(parsed.filter(|one| matches!(one, Document::Manifest(_) | Document::Index(_))))
 }
 
 fn convert(

@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// Puts all that `root` reaches on the disk for good.
-    fn make_durable(&self, root: &Digest) -> Result<()> {
+    pub(super) fn make_durable(&self, root: &Digest) -> Result<()> {
         let reached = self.reach(root)?;
         for row in reached.iter().filter(|row| row.present) {
             if self.layout().blobs().stat(&row.digest)?.is_none() {

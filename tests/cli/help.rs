@@ -35,6 +35,7 @@ const VERBS: &[&str] = &[
     "ps",
     "pull",
     "push",
+    "referrers",
     "report",
     "rmi",
     "save",

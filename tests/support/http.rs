@@ -16,6 +16,8 @@ pub struct Request {
     pub path: String,
     /// By name in lower case.
     pub headers: BTreeMap<String, String>,
+    /// As long as the headers say.
+    pub body: Vec<u8>,
 }
 
 /// What is answered.
@@ -142,6 +144,7 @@ impl Server {
                 method: String::new(),
                 path: String::new(),
                 headers: BTreeMap::new(),
+                body: Vec::new(),
             });
             let input: std::os::fd::OwnedFd = stream.try_clone().expect("a socket").into();
             let output: std::os::fd::OwnedFd = stream.into();
@@ -214,7 +217,7 @@ fn read(stream: impl Read) -> Option<Request> {
     if stream.fill_buf().ok()?.first() == Some(&0x16) {
         return None;
     }
-    let mut lines = stream.lines();
+    let mut lines = stream.by_ref().lines();
     let first = lines.next()?.ok()?;
     let mut words = first.split_whitespace();
     let method = words.next()?.to_owned();
@@ -227,10 +230,16 @@ fn read(stream: impl Read) -> Option<Request> {
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
+    let length = headers
+        .get("content-length")
+        .map_or(Some(0), |n| n.parse().ok())?;
+    let mut body = Vec::new();
+    stream.take(length).read_to_end(&mut body).ok()?;
     Some(Request {
         method,
         path,
         headers,
+        body,
     })
 }
 

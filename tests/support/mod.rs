@@ -1,17 +1,18 @@
 //! What the tests that build images share.
 //!
 //! * [`rstore`]: the program with a store of its own, and what lies in that store, read without it
+//! * [`artifacts`]: signatures and SBOMs, and a registry that lists them
 //! * [`context`]: a directory to build from
 //! * [`http`]: servers of files and repositories
 //! * [`need`]: what a test cannot do without; it skips loudly, or fails in CI
 //! * [`registry`]: a registry, and one that misbehaves
 //! * [`tree`]: two directories compared, file by file
 //! * [`peers`]: skopeo, umoci, buildah, podman, docker
-//! * [`peers`]: skopeo, umoci, buildah
 //! * [`terminal`]: the program in a terminal, whose screen tests read; [`gate`]: what steps wait at
 //! * [`machine`]: processes, mounts, allocated bytes
 //! * [`user`]: an ordinary user, made for one test
 
+pub mod artifacts;
 pub mod context;
 pub mod gate;
 pub mod http;

@@ -21,6 +21,8 @@ pub enum Door {
     Locked,
     /// HTTPS, for everybody, as `localhost`.
     Secure,
+    /// HTTPS, for whoever has a certificate, as `localhost` and `registry.test`.
+    Mutual,
 }
 
 /// `docker-registry`, which goes when the value does.
@@ -66,6 +68,11 @@ impl Registry {
                 "  tls:\n    certificate: {0}/server.pem\n    key: {0}/server.key\n",
                 tls.display()
             )),
+            Door::Mutual => config.push_str(&format!(
+                "  tls:\n    certificate: {0}/registry.pem\n    key: {0}/registry.key\n    \
+                 clientcas: [{0}/mutual-authority.pem]\n",
+                tls.display()
+            )),
         }
         std::fs::write(at("config.yml"), config).expect("a file");
         let mut child = need::program("docker-registry")
@@ -98,7 +105,7 @@ impl Registry {
     /// `HOST:PORT`, as names of images have it.
     pub fn host(&self) -> String {
         match self.door {
-            Door::Secure => format!("localhost:{}", self.port),
+            Door::Secure | Door::Mutual => format!("localhost:{}", self.port),
             _ => format!("127.0.0.1:{}", self.port),
         }
     }

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 pub mod build;
 pub mod cache;
 pub mod output;
+pub mod referrers;
 pub mod registry;
 pub mod secrets;
 pub mod sources;
@@ -80,6 +81,7 @@ pub enum Command {
     Images(commands::images::Args),
     History(commands::history::Args),
     Inspect(commands::inspect::Args),
+    Referrers(commands::referrers::Args),
     Ls(commands::ls::Args),
     Cat(commands::cat::Args),
     Diff(commands::diff::Args),

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::Context as _;
 
 use crate::archive::{self, Package, Saved};
+use crate::cli::args::referrers::ReferrersArgs;
 use crate::cli::args::registry::RegistryArgs;
 use crate::cli::args::values;
 use crate::cli::context::native_platform;
@@ -17,8 +18,9 @@ use crate::cli::progress::transfer::Transfer;
 use crate::cli::{Context, Result, exit, output, registries};
 use crate::executor::Cancel;
 use crate::oci::{Digest, Platform, Reference};
-use crate::registry::pull::Wanted;
+use crate::registry::pull::{Pulled, Wanted};
 use crate::registry::{Client, pull, push};
+use crate::store::referrers::{About, Kinds};
 use crate::store::{Lease, Store};
 
 /// Copy an image between store, registries, archives and layouts
@@ -38,6 +40,7 @@ use crate::store::{Lease, Store};
 Examples:
   rstore copy docker://alpine oci:layout:alpine
   rstore copy --all-platforms docker://debian docker://mirror.example/debian
+  rstore copy --referrers docker://registry.example/app:1 docker://mirror.example/app:1
   rstore copy docker-archive:app.tar store:app:1.2")]
 pub struct Args {
     /// From where
@@ -55,6 +58,8 @@ pub struct Args {
     /// Print nothing
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub referrers: ReferrersArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
@@ -136,11 +141,14 @@ struct Passing {
     digest: Digest,
     /// What it was called where it came from, if that is an image's name.
     name: Option<String>,
+    /// What is about it and goes with it.
+    about: Vec<About>,
 }
 
 /// One copy.
 struct Copy<'a> {
     arguments: &'a Args,
+    kinds: Option<Kinds>,
     client: &'a Client,
     lease: &'a Lease<'a>,
     display: &'a Transfer,
@@ -161,6 +169,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let lease = store.lease("copy", &format!("{source} to {destination}"))?;
     let copy = Copy {
         arguments,
+        kinds: arguments.referrers.kinds(),
         client: &client,
         lease: &lease,
         display: &display,
@@ -199,6 +208,14 @@ fn check(arguments: &Args) -> Result {
             "--platform is for a registry as the source, and for a docker-archive",
         ));
     }
+    if arguments.referrers.kinds().is_some() {
+        let docker = |place: &Place| matches!(place, Place::Archive { docker: true, .. });
+        if docker(source) || docker(destination) {
+            return Err(exit::usage_error(
+                "--referrers: a docker-archive has no place for what is about an image",
+            ));
+        }
+    }
     match destination {
         Place::Registry(name) if name.digest.is_some() => {
             Err(exit::usage_error("the destination has a tag, not a digest"))
@@ -220,7 +237,15 @@ impl Copy<'_> {
                 let name = name.as_deref().unwrap_or_default();
                 let (digest, name) = lease.store().find_named(name)?;
                 lease.hold(&digest)?;
-                Ok(Passing { digest, name })
+                let about = match &self.kinds {
+                    Some(kinds) => lease.store().about(&digest, name.as_deref(), kinds)?,
+                    None => Vec::new(),
+                };
+                Ok(Passing {
+                    digest,
+                    name,
+                    about,
+                })
             }
             Place::Registry(name) => {
                 let wanted = match self.arguments.all_platforms {
@@ -236,6 +261,7 @@ impl Copy<'_> {
                 Ok(Passing {
                     digest: pulled.digest(),
                     name: name.digest.is_none().then(|| name.familiar()),
+                    about: self.about_pulled(name, &pulled)?,
                 })
             }
             Place::Layout {
@@ -243,23 +269,41 @@ impl Copy<'_> {
                 tag,
                 digest,
             } => {
+                let (tag_wanted, kinds) = (tag.as_deref(), self.kinds.as_ref());
                 let taken =
-                    archive::take_from_layout(lease, directory, tag.as_deref(), digest.as_ref());
-                let digest = taken.with_context(|| format!("copy {}", self.arguments.source))?;
+                    archive::take_from_layout(lease, directory, tag_wanted, digest.as_ref(), kinds);
+                let (digest, about) =
+                    taken.with_context(|| format!("copy {}", self.arguments.source))?;
                 let name = tag.as_deref().filter(|tag| tag.contains([':', '/']));
                 Ok(Passing {
                     digest,
                     name: name.and_then(|name| Store::tag_name(name).ok()),
+                    about,
                 })
             }
             Place::Archive { file, name, .. } => {
-                let taken = archive::take_from_archive(lease, file, name.as_deref());
-                let (digest, names) =
+                let kinds = self.kinds.as_ref();
+                let taken = archive::take_from_archive(lease, file, name.as_deref(), kinds);
+                let (digest, names, about) =
                     taken.with_context(|| format!("copy {}", self.arguments.source))?;
                 let name = names.into_iter().next();
-                Ok(Passing { digest, name })
+                Ok(Passing {
+                    digest,
+                    name,
+                    about,
+                })
             }
         }
+    }
+
+    /// What the registry has about an image that was pulled from it.
+    fn about_pulled(&self, name: &Reference, pulled: &Pulled) -> Result<Vec<About>> {
+        let Some(kinds) = &self.kinds else {
+            return Ok(Vec::new());
+        };
+        let (client, lease, cancel) = (self.client, self.lease, self.cancel);
+        let about = pull::pull_about(client, lease, name, pulled, kinds, self.display, cancel);
+        about.map_err(registries::told)
     }
 
     fn platform(&self) -> Platform {
@@ -283,21 +327,26 @@ impl Copy<'_> {
                         "what is copied has no name of its own: say store:NAME",
                     ));
                 };
+                lease.keep_about(&passing.about, Some(&name.parse::<Reference>()?))?;
                 lease.tag(&[name], &digest)?;
             }
             Place::Registry(name) => {
-                push::push(self.client, lease, &digest, name, self.display, self.cancel)
+                let (client, display, cancel) = (self.client, self.display, self.cancel);
+                push::push(client, lease, &digest, name, display, cancel)
+                    .and_then(|_| {
+                        push::push_about(client, lease, &passing.about, name, display, cancel)
+                    })
                     .map_err(registries::told)?;
             }
             Place::Layout { directory, tag, .. } => {
-                let package = Package::oci(store, &[saved(digest, tag.as_ref())])?;
+                let package = Package::oci(store, &passing.saved(tag.as_ref()))?;
                 package
                     .write_directory(store, directory, &stop)
                     .map_err(|error| self.written(error))?;
             }
             Place::Archive { file, name, docker } => {
                 let name = name.as_ref().or(passing.name.as_ref());
-                let saved = [saved(digest, name)];
+                let saved = passing.saved(name);
                 let package = match docker {
                     true => Package::docker(store, &saved, &self.platform())?,
                     false => Package::oci(store, &saved)?,
@@ -319,11 +368,17 @@ impl Copy<'_> {
     }
 }
 
-fn saved(digest: Digest, name: Option<&String>) -> Saved {
-    Saved {
-        digest,
-        names: name.into_iter().cloned().collect(),
-        annotations: Default::default(),
+impl Passing {
+    /// What is written of it, where it is called `name`.
+    fn saved(&self, name: Option<&String>) -> Vec<Saved> {
+        let image = Saved {
+            digest: self.digest,
+            names: name.into_iter().cloned().collect(),
+            annotations: Default::default(),
+        };
+        let beside = name.map(String::as_str);
+        let about = self.about.iter().map(|one| Saved::about(one, beside));
+        std::iter::once(image).chain(about).collect()
     }
 }
 

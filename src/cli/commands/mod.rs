@@ -67,6 +67,7 @@ pub fn run(command: Command, context: &mut Context) -> Result {
         Command::Images(arguments) => images::run(&arguments, context),
         Command::History(arguments) => history::run(&arguments, context),
         Command::Inspect(arguments) => inspect::run(&arguments, context),
+        Command::Referrers(arguments) => referrers::run(&arguments, context),
         Command::Ls(arguments) => ls::run(&arguments, context),
         Command::Cat(arguments) => cat::run(&arguments, context),
         Command::Diff(arguments) => diff::run(&arguments, context),

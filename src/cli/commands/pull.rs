@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::cli::args::referrers::ReferrersArgs;
 use crate::cli::args::registry::RegistryArgs;
 use crate::cli::args::values;
 use crate::cli::context::native_platform;
@@ -23,7 +24,9 @@ use crate::registry::pull::{self, Wanted};
 Examples:
   rstore pull alpine
   rstore pull --platform linux/arm64 registry.example/team/app:1.2
-  rstore pull --all-platforms debian:12")]
+  rstore pull --all-platforms debian:12
+  rstore pull --referrers registry.example/team/app:1.2
+  rstore pull --referrers=application/spdx+json registry.example/team/app:1.2")]
 pub struct Args {
     /// What to pull; without a tag, latest
     #[arg(value_name = "NAME[:TAG|@DIGEST]", required = true, value_parser = registries::reference)]
@@ -40,6 +43,8 @@ pub struct Args {
     /// Print only the name of what was pulled
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub referrers: ReferrersArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
@@ -87,7 +92,19 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let wanted = arguments.wanted();
     for name in &names {
         let lease = store.lease("pull", &name.familiar())?;
-        let pulled = pull::pull(&client, &lease, name, &wanted, &display, &cancel);
+        let pulled = match arguments.referrers.kinds() {
+            None => pull::pull(&client, &lease, name, &wanted, &display, &cancel).map(drop),
+            Some(kinds) => {
+                pull::fetch(&client, &lease, name, &wanted, &display, &cancel).and_then(|pulled| {
+                    let about = pull::pull_about(
+                        &client, &lease, name, &pulled, &kinds, &display, &cancel,
+                    )?;
+                    // Before the image has its name: who finds it finds what is about it.
+                    lease.keep_about(&about, Some(name))?;
+                    pull::name(&lease, name, &pulled, &display)
+                })
+            }
+        };
         let ended = lease.end();
         pulled.map_err(registries::told)?;
         ended?;

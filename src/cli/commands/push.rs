@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::num::NonZeroUsize;
 
+use crate::cli::args::referrers::ReferrersArgs;
 use crate::cli::args::registry::RegistryArgs;
 use crate::cli::progress::transfer::Transfer;
 use crate::cli::{Context, Result, exit, registries};
@@ -30,6 +31,7 @@ Examples:
   rstore push registry.example/team/app:1.2
   rstore push app registry.example/team/app:1.2
   rstore push --compression zstd:9 registry.example/team/app:1.2
+  rstore push --referrers registry.example/team/app:1.2
   rstore push --all-tags registry.example/team/app")]
 pub struct Args {
     /// The image
@@ -48,6 +50,8 @@ pub struct Args {
     #[arg(short, long)]
     pub quiet: bool,
     #[command(flatten)]
+    pub referrers: ReferrersArgs,
+    #[command(flatten)]
     pub registry: RegistryArgs,
 }
 
@@ -59,6 +63,8 @@ fn compression(text: &str) -> Result<Compression, String> {
 /// An image that is to be pushed, and where to.
 struct Task {
     digest: Digest,
+    /// What it is called here, if by a name.
+    name: Option<String>,
     to: Reference,
 }
 
@@ -113,9 +119,24 @@ fn push_one(
                 made.digest
             ));
         }
+        if made.digest != digest && arguments.referrers.kinds().is_some() {
+            return Err(exit::usage_error(format!(
+                "--referrers: what is about {digest} is not about {}, which --compression makes of it: push without one of the two",
+                made.digest
+            )));
+        }
         digest = made.digest;
     }
-    push::push(client, lease, &digest, &task.to, display, cancel).map_err(registries::told)
+    let about = match arguments.referrers.kinds() {
+        Some(kinds) => lease.store().about(&digest, task.name.as_deref(), &kinds)?,
+        None => Vec::new(),
+    };
+    let pushed = push::push(client, lease, &digest, &task.to, display, cancel);
+    let pushed = pushed.and_then(|pushed| {
+        push::push_about(client, lease, &about, &task.to, display, cancel)?;
+        Ok(pushed)
+    });
+    pushed.map_err(registries::told)
 }
 
 /// The image that was named.
@@ -131,7 +152,7 @@ fn one(store: &Store, arguments: &Args) -> Result<Task> {
             )));
         }
     };
-    Ok(Task { digest, to })
+    Ok(Task { digest, name, to })
 }
 
 /// All images of a repository.
@@ -148,13 +169,14 @@ fn all_tags(store: &Store, arguments: &Args) -> Result<Vec<Task>> {
     let named = store.catalog().read(|tx| {
         let mut named = Vec::new();
         for entry in tx.index_entries()? {
-            let Some(Ok(name)) = entry.name.map(|name| name.parse::<Reference>()) else {
+            let Some(name) = entry.name else { continue };
+            let Ok(parsed) = name.parse::<Reference>() else {
                 continue;
             };
-            if (&name.domain, &name.path) == (&given.domain, &given.path)
+            if (&parsed.domain, &parsed.path) == (&given.domain, &given.path)
                 && let Some(row) = tx.blob_by_id(entry.blob)?
             {
-                named.push((name, row.digest));
+                named.push((name, parsed.tag, row.digest));
             }
         }
         Ok(named)
@@ -166,12 +188,10 @@ fn all_tags(store: &Store, arguments: &Args) -> Result<Vec<Task>> {
         ));
     }
     let to = arguments.destination.as_ref().unwrap_or(&given);
-    let tasks = named.into_iter().map(|(name, digest)| Task {
+    let tasks = named.into_iter().map(|(name, tag, digest)| Task {
         digest,
-        to: Reference {
-            tag: name.tag,
-            ..to.clone()
-        },
+        name: Some(name),
+        to: Reference { tag, ..to.clone() },
     });
     Ok(tasks.collect())
 }

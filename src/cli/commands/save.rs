@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::archive::{Package, Saved};
+use crate::cli::args::referrers::ReferrersArgs;
 use crate::cli::args::values;
 use crate::cli::context::native_platform;
 use crate::cli::{Context, Result, exit, output};
@@ -23,6 +24,7 @@ use crate::oci::Platform;
 Examples:
   rstore save -o app.tar app:1.2 app:latest
   rstore save app | ssh host docker load
+  rstore save --format oci-archive --referrers -o app.tar app:1.2
   rstore save --format oci -o layout app && skopeo copy oci:layout:app:latest docker://host/app")]
 pub struct Args {
     /// The images
@@ -37,6 +39,8 @@ pub struct Args {
     /// Which platform of an image docker-archive gets [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
     pub platform: Option<Platform>,
+    #[command(flatten)]
+    pub referrers: ReferrersArgs,
 }
 
 /// What images are written as.
@@ -63,6 +67,12 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             "--platform is for docker-archive: the other formats hold all platforms of an image",
         ));
     }
+    let kinds = arguments.referrers.kinds();
+    if arguments.format == Format::DockerArchive && kinds.is_some() {
+        return Err(exit::usage_error(
+            "a docker-archive has no place for what is about an image: --format oci-archive has",
+        ));
+    }
     if to_stdout {
         output::refuse_terminal(context)?;
     }
@@ -83,6 +93,15 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         });
         if let Some(name) = name.filter(|name| !saved[at].names.contains(name)) {
             saved[at].names.push(name);
+        }
+    }
+    if let Some(kinds) = &kinds {
+        for one in saved.clone() {
+            let name = one.names.first().map(String::as_str);
+            for about in store.about(&one.digest, name, kinds)? {
+                lease.hold(&about.digest)?;
+                saved.push(Saved::about(&about, name));
+            }
         }
     }
     let package = match arguments.format {

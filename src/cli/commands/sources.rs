@@ -310,7 +310,8 @@ pub fn named_contexts(arguments: &BuildArgs, lease: &Lease) -> Result<Vec<NamedC
             digest,
         } => {
             let loaded =
-                archive::take_from_layout(lease, directory, tag.as_deref(), digest.as_ref())
+                archive::take_from_layout(lease, directory, tag.as_deref(), digest.as_ref(), None)
+                    .map(|(digest, _)| digest)
                     .with_context(|| format!("the context {name:?}"))?;
             Ok(NamedContext {
                 name: name.clone(),

@@ -180,6 +180,10 @@ fn transfer(event: &registry::Event) -> (&'static str, Value) {
             "layer_moved",
             json!({ "digest": digest, "size": size, "done": done }),
         ),
+        registry::Event::Referrer { digest, kind, of } => (
+            "referrer",
+            json!({ "digest": digest, "artifact_type": kind, "about": of }),
+        ),
         registry::Event::Warning { message } => ("warning", json!({ "message": message })),
         registry::Event::Pulled {
             name,

@@ -79,6 +79,10 @@ impl Rows {
                 let (done, size) = (size::short(*done), size::short(*size));
                 Some(format!("{}: {verb} {done}/{size}", digest.short()))
             }
+            Event::Referrer { digest, kind, of } => {
+                let kind = text::clean(kind);
+                Some(format!("{}: {kind}, about {of}", digest.short()))
+            }
             Event::Warning { message } => Some(format!("WARNING: {}", text::clean(message))),
             Event::Pulled {
                 name,
