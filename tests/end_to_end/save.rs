@@ -165,6 +165,14 @@ fn docker_loads_what_save_and_build_write() {
         let id = docker.run(&["image", "inspect", "--format", "{{.Id}}", tag]);
         assert_eq!(id.trim(), store.id(tag), "{tag}");
     }
+    // And back: whatever docker makes of it, the images are the same.
+    let saved = work.path().join("saved.tar");
+    let arguments = ["save", "-o", saved.to_str().expect("UTF-8")];
+    docker.run(&[arguments.as_slice(), &["app:2", "squashed:latest"]].concat());
+    let back = load(&saved);
+    for tag in ["app:2", "squashed:latest"] {
+        assert_eq!(back.id(tag), store.id(tag), "{tag}");
+    }
 }
 
 #[test]
