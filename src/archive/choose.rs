@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::{about, load, oci};
 use crate::fsutil::IoContext;
 use crate::layout::{Entry, Index};
 use crate::oci::Digest;
-use crate::oci::document::{Descriptor, REF_NAME};
+use crate::oci::document::{self, Descriptor, REF_NAME, Role};
 use crate::store::referrers::{About, Kinds};
 use crate::store::{Lease, Store};
 
@@ -81,6 +81,12 @@ pub fn take_from_archive(
     kinds: Option<&Kinds>,
 ) -> Result<(Digest, Vec<String>, Vec<About>)> {
     let file = std::fs::File::open(path).at("open", path)?;
+    if file.metadata().at("stat", path)?.is_dir() {
+        return Err(Error::NoImages {
+            what: path.display().to_string(),
+            why: "it is a directory, and an archive is a file (oci: is a directory)".to_owned(),
+        });
+    }
     let mut verified = load::read(lease, file, &LoadOptions::default())?;
     let stored = name.and_then(|name| Store::tag_name(name).ok());
     let is_meant = |root: &Root| match name {
@@ -108,6 +114,7 @@ pub fn take_from_archive(
                 Some(kinds) => add_about(&mut verified, &entries, kinds)?,
                 None => Vec::new(),
             };
+            keep_reached(&mut verified)?;
             let root = load::take_in_root(lease, verified)?;
             return Ok((root.entry.descriptor.digest, root.names, about));
         }
@@ -145,6 +152,34 @@ fn add_about(verified: &mut Verified, entries: &[Entry], kinds: &Kinds) -> Resul
         about.push(one);
     }
     Ok(about)
+}
+
+/// Drops what the roots that are left do not reach: a signature that nobody asked for would be held
+/// by its image.
+fn keep_reached(verified: &mut Verified) -> Result<()> {
+    let mut reached: HashSet<Digest> = HashSet::new();
+    let roots = verified.roots.iter();
+    let mut pending: Vec<Descriptor> = roots.map(|root| root.entry.descriptor.clone()).collect();
+    let mut read = reader(verified);
+    while let Some(descriptor) = pending.pop() {
+        if !reached.insert(descriptor.digest) {
+            continue;
+        }
+        let Some(bytes) = read(&descriptor.digest)? else {
+            continue;
+        };
+        let parsed = document::parse(&bytes, &descriptor.media_type);
+        for link in parsed.map_or_else(|_| Vec::new(), |one| one.links()) {
+            match link.role {
+                Role::Config | Role::Layer => drop(reached.insert(link.target.digest)),
+                Role::Child | Role::Subject | Role::Other => pending.push(link.target),
+            }
+        }
+    }
+    drop(read);
+    let is_reached = |item: &Item| reached.contains(&item.spooled.digest);
+    verified.blobs.retain(is_reached);
+    Ok(())
 }
 
 /// Reads the documents of an archive.

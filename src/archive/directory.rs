@@ -3,7 +3,7 @@
 //! It is somebody else's: nothing is written into it, and each blob is copied and verified on its
 //! way into `ingest/`, so that it may change or vanish meanwhile.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,12 @@ impl<'l, 's> Directory<'l, 's> {
 
     /// Its `oci-layout` and `index.json`.
     pub fn documents(&self) -> Result<(Vec<u8>, Vec<u8>)> {
+        if !fs::metadata(&self.root).at("open", &self.root)?.is_dir() {
+            return Err(Error::NoImages {
+                what: self.root.display().to_string(),
+                why: "it is a file, and a layout is a directory (oci-archive: and docker-archive: are files)".to_owned(),
+            });
+        }
         let mut found = [Vec::new(), Vec::new()];
         for (name, bytes) in ["oci-layout", "index.json"].into_iter().zip(&mut found) {
             let Some(file) = self.open(name)? else {

@@ -459,6 +459,11 @@ fn check_layout(path: &Path) -> Result<()> {
     if path.join("oci-layout").exists() {
         return Ok(());
     }
+    if !path.is_dir() {
+        return Err(Error::NotALayout {
+            path: path.to_path_buf(),
+        });
+    }
     let mut entries = fs::read_dir(path).at("read", path)?;
     match entries.next() {
         None => Ok(()),

@@ -10,6 +10,9 @@ pub use crate::archive::target::NEVER;
 use crate::archive::target::{Stop, Target};
 use crate::fsutil::IoContext;
 
+/// What errors call standard output.
+pub const STDOUT: &str = "stdout";
+
 /// Whether a path means standard output; so does none.
 pub fn is_stdout(path: Option<&Path>) -> bool {
     path.is_none_or(|path| path == Path::new("-"))
@@ -32,6 +35,6 @@ pub fn target<'a>(path: &Path, stop: Stop<'a>) -> Result<Target<'a>> {
     }
     // Not through the buffer of lines that the standard library puts before it.
     let stdout = io::stdout().as_fd().try_clone_to_owned();
-    let stdout = File::from(stdout.at("open", "stdout")?);
-    Ok(Target::stream(Box::new(stdout), "stdout", stop))
+    let stdout = File::from(stdout.at("open", STDOUT)?);
+    Ok(Target::stream(Box::new(stdout), STDOUT, stop))
 }

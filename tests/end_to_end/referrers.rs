@@ -274,6 +274,38 @@ fn a_registry_with_the_api_lists_them_page_by_page_and_needs_no_tag() {
 }
 
 #[test]
+fn a_list_that_somebody_else_has_gone_over_is_written_again() {
+    for (races, is_done) in [(2, true), (100, false)] {
+        let manners = Manners {
+            lists: false,
+            races,
+            ..Manners::default()
+        };
+        let (server, shelf) = artifacts::registry(manners);
+        let host = server.http("").trim_end_matches('/')["http://".len()..].to_owned();
+        let name = format!("{host}/app:1");
+        let (registry, _publisher, three, _cosigns) = signed();
+        let store = Rstore::new();
+        store.ok(["pull", "-q", "--referrers", &registry.name("app:1")]);
+        let image = store.digest(&registry.name("app:1"));
+        let pushed = store.run(["push", "--referrers", &registry.name("app:1"), &name]);
+        if !is_done {
+            pushed.fails(1, &["at the same time: push again"]);
+            continue;
+        }
+        pushed.ok();
+        let shelf = shelf.lock().expect("a shelf");
+        let mut found = BTreeSet::new();
+        for subject in [&image, &three[1].digest()] {
+            let list = serde_json::from_slice(&shelf.manifests[&tag(subject)]);
+            found.extend(members(&list.expect("an index")));
+        }
+        assert!(found.is_superset(&digests(&three)), "{found:?}");
+        assert_eq!(found.len(), 4, "and the last of theirs: {found:?}");
+    }
+}
+
+#[test]
 fn lists_that_lie_or_never_end_are_told() {
     let (server, shelf) = artifacts::registry(Manners::default());
     let host = server.http("").trim_end_matches('/')["http://".len()..].to_owned();

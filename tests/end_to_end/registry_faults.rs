@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::artifacts;
 use crate::support::http::{Request, Response, Server};
 use crate::support::machine::until;
 use crate::support::registry::{Door, Registry, before, is_layer, noise_tar};
@@ -192,6 +193,79 @@ fn a_wrong_manifest_is_refused() {
     store
         .run(["pull", &name(&server)])
         .fails(1, &["its bytes have digest"]);
+}
+
+#[test]
+fn a_wrong_config_and_wrong_bytes_of_a_pinned_digest_are_refused() {
+    if skip_without(&NEEDS) {
+        return;
+    }
+    let (registry, publisher) = with_image();
+    let digest = publisher.digest("app:1");
+    let server = before(&registry, |request, mut response| {
+        let is_config = request.path.contains("/blobs/") && response.body.starts_with(b"{");
+        if is_config || request.path.contains("/manifests/sha256:") {
+            let last = response.body.len().saturating_sub(2);
+            response.body.iter_mut().skip(last).for_each(|b| *b ^= 1);
+        }
+        // Whoever lies about the bytes may lie about their digest.
+        response
+            .headers
+            .retain(|(name, _)| name != "docker-content-digest");
+        response
+    });
+    let name = name(&server);
+    let store = Rstore::new();
+    store
+        .run(["pull", &name])
+        .fails(1, &["the bytes that the registry sent have digest"]);
+    let pinned = format!("{}@{digest}", name.strip_suffix(":1").expect("a tag"));
+    store
+        .run(["pull", &pinned])
+        .fails(1, &["its bytes have digest", &digest]);
+    assert!(store.tags().is_empty() && store.debris().is_empty());
+}
+
+#[test]
+fn a_tired_token_server_is_asked_again_and_a_push_waits_too() {
+    if skip_without(&NEEDS) {
+        return;
+    }
+    let (registry, publisher) = with_image();
+    let upstream = registry.host();
+    let own: Arc<std::sync::OnceLock<String>> = Arc::default();
+    let realm = own.clone();
+    let tired = AtomicUsize::new(0);
+    let server = Server::new(move |request| {
+        if request.path.starts_with("/token?") {
+            return match tired.fetch_add(1, Ordering::SeqCst) {
+                0 => Response::new(503),
+                1 => Response::new(429).header("retry-after", "0"),
+                _ => Response::ok(r#"{"token":"late"}"#),
+            };
+        }
+        match request.headers.get("authorization").map(String::as_str) {
+            Some("Bearer late") => crate::support::registry::passed_on(&upstream, request),
+            _ => {
+                let realm = realm.get().expect("the server knows itself");
+                let challenge = format!(r#"Bearer realm="{realm}",service="x""#);
+                Response::new(401).header("www-authenticate", &challenge)
+            }
+        }
+    });
+    own.set(server.http("token")).expect("once");
+    let store = Rstore::new();
+    store.ok(["pull", "-q", &name(&server)]);
+    arrived(&store, &publisher);
+
+    // A registry that takes an upload at the third time only.
+    let (shelf_server, shelf) = artifacts::registry(artifacts::Manners {
+        tired: 2,
+        ..artifacts::Manners::default()
+    });
+    publisher.ok(["push", "-q", "app:1", &name(&shelf_server)]);
+    let shelf = shelf.lock().expect("a shelf");
+    assert!(shelf.manifests.contains_key("1"));
 }
 
 #[test]

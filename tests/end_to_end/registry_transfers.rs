@@ -253,8 +253,8 @@ fn a_push_may_be_compressed_otherwise_and_all_tags_of_a_repository_may_go() {
     }
     let registry = Registry::start(Door::Open);
     let context = Context::new("FROM scratch\nCOPY one /\nCOPY two /\n");
-    context.file("one", &"1".repeat(50_000));
-    context.file("two", &"2".repeat(50_000));
+    context.file("one", "1".repeat(50_000));
+    context.file("two", "2".repeat(50_000));
     let store = Rstore::new();
     store.build(context.path(), &["-t", "app:1", "-t", "app:2"]);
     assert_eq!(formats(&store, "app:1"), ["tar+gzip"; 2]);
@@ -274,8 +274,7 @@ fn a_push_may_be_compressed_otherwise_and_all_tags_of_a_repository_may_go() {
             "{pushed}"
         );
         assert!(
-            pushed.stderr.contains(&format!("2 layers compressed by"))
-                && pushed.stderr.contains(&digest),
+            pushed.stderr.contains("2 layers compressed by") && pushed.stderr.contains(&digest),
             "{pushed}"
         );
         other.verify();
@@ -316,7 +315,7 @@ fn an_index_is_compressed_otherwise_with_all_of_its_images() {
     }
     let registry = Registry::start(Door::Open);
     let context = Context::new("FROM scratch\nARG TARGETARCH\nCOPY one /$TARGETARCH\n");
-    context.file("one", &"1".repeat(50_000));
+    context.file("one", "1".repeat(50_000));
     let store = Rstore::new();
     store.build(
         context.path(),

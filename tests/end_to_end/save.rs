@@ -165,6 +165,14 @@ fn docker_loads_what_save_and_build_write() {
         let id = docker.run(&["image", "inspect", "--format", "{{.Id}}", tag]);
         assert_eq!(id.trim(), store.id(tag), "{tag}");
     }
+    // And back: whatever docker makes of it, the images are the same.
+    let saved = work.path().join("saved.tar");
+    let arguments = ["save", "-o", saved.to_str().expect("UTF-8")];
+    docker.run(&[arguments.as_slice(), &["app:2", "squashed:latest"]].concat());
+    let back = load(&saved);
+    for tag in ["app:2", "squashed:latest"] {
+        assert_eq!(back.id(tag), store.id(tag), "{tag}");
+    }
 }
 
 #[test]
@@ -315,9 +323,10 @@ fn of_an_archive_that_fails_nothing_is_left() {
     store
         .run(["save", "-o", &at("x.tar"), "no-such-image"])
         .fails(1, &["no-such-image"]);
-    store
-        .run(["save", "-o", "/dev/full", "app"])
-        .fails(1, &["/dev/full"]);
+    let full = store.run(["save", "-o", "/dev/full", "app"]);
+    // That is no disk of ours: no prune makes room there.
+    assert!(!full.stderr.contains("prune"), "{full}");
+    full.fails(1, &["/dev/full"]);
 
     // The bytes of a layer are wrong, their number is right.
     let layer: PathBuf = store.blob(&store.layers("app:latest")[0]);
@@ -341,6 +350,94 @@ fn of_an_archive_that_fails_nothing_is_left() {
         assert_eq!(names(work.path()), ["old.tar"], "{arguments:?}");
     }
     assert_eq!(fs::read(work.path().join("old.tar")).unwrap(), b"old");
+    assert!(store.debris().is_empty(), "{:?}", store.debris());
+}
+
+#[test]
+fn a_copy_that_cannot_be_says_what_is_wrong_and_leaves_nothing() {
+    let store = built("gzip");
+    let work = scratch();
+    fs::create_dir_all(work.path().join("other")).unwrap();
+    fs::write(work.path().join("other/thesis.txt"), "x").unwrap();
+    fs::write(work.path().join("junk.tar"), "junk").unwrap();
+    save(&store, &work.path().join("whole.tar"), &["app"]);
+    let whole = fs::read(work.path().join("whole.tar")).unwrap();
+    fs::write(work.path().join("cut.tar"), &whole[..whole.len() / 2]).unwrap();
+    let before = (store.tags(), store.blobs(), names(work.path()).len());
+    for (from, to, code, word) in [
+        ("oci:nowhere", "store:x", 1, "open nowhere: No such file"),
+        ("oci:other", "store:x", 1, "it has no oci-layout"),
+        (
+            "oci:junk.tar",
+            "store:x",
+            1,
+            "it is a file, and a layout is a directory",
+        ),
+        (
+            "oci-archive:other",
+            "store:x",
+            1,
+            "it is a directory, and an archive is a file",
+        ),
+        ("oci-archive:nowhere.tar", "store:x", 1, "open nowhere.tar"),
+        ("oci-archive:junk.tar", "store:x", 1, "not a tar archive"),
+        ("oci-archive:cut.tar", "store:x", 1, "at byte"),
+        ("docker-archive:cut.tar", "store:x", 1, "at byte"),
+        (
+            "docker-archive:whole.tar:other",
+            "store:x",
+            1,
+            "it has app:latest",
+        ),
+        (
+            "store:app",
+            "oci:other:x",
+            1,
+            "neither empty nor an OCI image layout",
+        ),
+        (
+            "store:app",
+            "oci:junk.tar:x",
+            1,
+            "neither empty nor an OCI image layout",
+        ),
+        (
+            "store:app",
+            "oci-archive:no/such.tar",
+            1,
+            "create no/such.tar",
+        ),
+        ("store:app", "docker-archive:other", 1, "directory"),
+        ("store:no-such", "oci:new", 1, "no image is called"),
+        (
+            "docker-daemon:app:1",
+            "store:x",
+            2,
+            "docker save app:1 | rstore load",
+        ),
+        (
+            "store:app",
+            "containers-storage:app",
+            2,
+            "rstore save app | podman load",
+        ),
+        ("app", "oci:new", 2, "did you mean store:app"),
+        (
+            "store:app",
+            "oci-archive:-",
+            2,
+            "`rstore save` writes stdout",
+        ),
+    ] {
+        let mut command = store.command();
+        command.current_dir(work.path()).args(["copy", from, to]);
+        let output = command.output().expect("rstore runs");
+        let finished = crate::support::Finished::new(&command, &output);
+        finished.fails(code, &[word]);
+    }
+    store.ok(["prune", "-f", "--grace", "0s"]);
+    let after = (store.tags(), store.blobs(), names(work.path()).len());
+    assert_eq!(after, before);
     assert!(store.debris().is_empty(), "{:?}", store.debris());
 }
 

@@ -155,6 +155,9 @@ pub struct Shelf {
     pub manifests: BTreeMap<String, Vec<u8>>,
     /// What it has listed, by what it is about, in order.
     pub referrers: BTreeMap<String, Vec<Value>>,
+    /// How often it had no time, and how often a list was gone over.
+    refused: usize,
+    raced: usize,
 }
 
 /// How such a registry is.
@@ -166,6 +169,12 @@ pub struct Manners {
     pub filters: bool,
     /// Whether the last page leads back to the first.
     pub circles: bool,
+    /// How often it has no time for what is sent to it.
+    pub tired: usize,
+    /// Whether it has the API; without it, pushes are not told that it has listed anything.
+    pub lists: bool,
+    /// How often somebody else's list goes over the one that was just written.
+    pub races: usize,
 }
 
 impl Default for Manners {
@@ -174,6 +183,9 @@ impl Default for Manners {
             page: 100,
             filters: true,
             circles: false,
+            tired: 0,
+            lists: true,
+            races: 0,
         }
     }
 }
@@ -212,6 +224,10 @@ fn answer(shelf: &mut Shelf, manners: Manners, request: &Request) -> Response {
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value.replace("%2F", "/").replace("%2B", "+"))
     };
+    if request.method == "PUT" && shelf.refused < manners.tired {
+        shelf.refused += 1;
+        return Response::new(503);
+    }
     match (request.method.as_str(), parts.as_slice()) {
         ("GET" | "HEAD", [name, "manifests", _]) => {
             let bytes = shelf.manifests.get(*name);
@@ -237,7 +253,18 @@ fn answer(shelf: &mut Shelf, manners: Manners, request: &Request) -> Response {
                 .insert((*name).to_owned(), request.body.clone());
             shelf.manifests.insert(own.clone(), request.body.clone());
             let mut answer = Response::new(201).header("docker-content-digest", &own);
-            if let Some(subject) = parsed["subject"]["digest"].as_str() {
+            let is_list = name.starts_with("sha256-") && !name.contains('.');
+            if is_list && shelf.raced < manners.races {
+                shelf.raced += 1;
+                let theirs = json!({ "mediaType": MANIFEST, "digest": digest(&[shelf.raced as u8]), "size": 1 });
+                let index =
+                    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [theirs] });
+                shelf
+                    .manifests
+                    .insert((*name).to_owned(), index.to_string().into_bytes());
+            }
+            let subject = parsed["subject"]["digest"].as_str();
+            if let Some(subject) = subject.filter(|_| manners.lists) {
                 let list = shelf.referrers.entry(subject.to_owned()).or_default();
                 if !list.iter().any(|known| known["digest"] == own) {
                     list.push(json!({
@@ -249,7 +276,7 @@ fn answer(shelf: &mut Shelf, manners: Manners, request: &Request) -> Response {
             }
             answer
         }
-        ("GET", [subject, "referrers", _]) => {
+        ("GET", [subject, "referrers", _]) if manners.lists => {
             let mut list = shelf.referrers.get(*subject).cloned().unwrap_or_default();
             let kind = value("artifactType").filter(|_| manners.filters);
             if let Some(kind) = &kind {

@@ -102,7 +102,7 @@ impl FromStr for Place {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let path = |text: &str| match text {
             "" => Err("it names no file or directory".to_owned()),
-            "-" => Err("save and load are for streams".to_owned()),
+            "-" => Err(STREAMS.to_owned()),
             path => Ok(PathBuf::from(path)),
         };
         let (before, behind) = match rest.split_once(':') {
@@ -128,11 +128,42 @@ impl FromStr for Place {
                 name: behind,
                 docker: kind == "docker-archive",
             }),
-            _ => Err(
-                "a place begins with store:, docker://, oci:, oci-archive: or docker-archive:"
-                    .to_owned(),
-            ),
+            _ => Err(no_place(text, kind, rest)),
         }
+    }
+}
+
+const STREAMS: &str =
+    "a copy has no streams: `rstore load` reads stdin, `rstore save` writes stdout";
+
+/// What somebody may have meant who did not write a place.
+fn no_place(text: &str, kind: &str, rest: &str) -> String {
+    let places = "a place begins with store:, docker://, oci:, oci-archive: or docker-archive:";
+    match kind {
+        _ if text == "-" => STREAMS.to_owned(),
+        "docker" => format!("{places}; did you mean docker://{rest}?"),
+        "docker-daemon" => {
+            format!(
+                "{places}; from a daemon: `docker save {rest} | rstore load`, to one: `rstore save {rest} | docker load`"
+            )
+        }
+        "containers-storage" => {
+            format!(
+                "{places}; from podman: `podman save --format oci-archive {rest} | rstore load`, to it: `rstore save {rest} | podman load`"
+            )
+        }
+        _ if text.starts_with("https://") || text.starts_with("http://") => {
+            format!("{places}; a registry is docker://HOST/NAME")
+        }
+        _ if Path::new(text).exists() => {
+            format!(
+                "{places}; a directory is oci:{text}, a file oci-archive:{text} or docker-archive:{text}"
+            )
+        }
+        _ if Store::tag_name(text).is_ok() => {
+            format!("{places}; did you mean store:{text} or docker://{text}?")
+        }
+        _ => places.to_owned(),
     }
 }
 
@@ -435,8 +466,21 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused() {
+        for (text, word) in [
+            ("app", "store:app or docker://app"),
+            ("docker:app:1", "docker://app:1?"),
+            ("docker-daemon:app:1", "docker save app:1 | rstore load"),
+            ("containers-storage:app", "podman save"),
+            ("https://quay.io/app", "docker://HOST"),
+            ("Cargo.toml", "oci-archive:Cargo.toml"),
+            ("-", "rstore load"),
+            ("docker-archive:-", "rstore save"),
+            ("oci:", "names no file"),
+        ] {
+            let told = text.parse::<Place>().unwrap_err();
+            assert!(told.contains(word), "{text}: {told}");
+        }
         for text in [
-            "app",
             "oci:",
             "docker-archive:-",
             "docker:app",

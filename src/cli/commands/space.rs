@@ -1,17 +1,24 @@
 //! What to do about a full disk: which prune would free how much.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::view::View;
+use crate::archive;
 use crate::cli::exit::{self, DiskFull};
+use crate::cli::output::STDOUT;
 use crate::cli::render::size;
 use crate::cli::{Context, host};
+use crate::fsutil;
 use crate::gc::{self, Policy, Scope};
 use crate::store::{OpenMode, Store};
 
 /// The error, with what would make room where it says that there is none.
 pub fn advise(error: anyhow::Error, context: &Context) -> anyhow::Error {
-    if !exit::is_no_space(&error) {
+    if !exit::is_no_space(&error) || is_elsewhere(&error, &context.root) {
         return error;
     }
     let error = match error.downcast::<DiskFull>() {
@@ -20,6 +27,37 @@ pub fn advise(error: anyhow::Error, context: &Context) -> anyhow::Error {
     };
     let advice = Some(advice(context));
     DiskFull { error, advice }.into()
+}
+
+/// Whether what could not be written is on another disk than the store: there no prune makes room.
+fn is_elsewhere(error: &anyhow::Error, root: &Path) -> bool {
+    let path = error.chain().find_map(|cause| {
+        let archives = cause.downcast_ref::<archive::Error>();
+        match (cause.downcast_ref::<fsutil::Error>(), archives) {
+            (Some(error), _) | (None, Some(archive::Error::Io(error))) => Some(&error.path),
+            _ => None,
+        }
+    });
+    let Some(path) = path else { return false };
+    let device = match path == Path::new(STDOUT) {
+        true => rustix::fs::fstat(io::stdout()).map(|stat| stat.st_dev).ok(),
+        false => device_of(path),
+    };
+    match (device, device_of(root)) {
+        (Some(theirs), Some(ours)) => theirs != ours,
+        _ => false,
+    }
+}
+
+/// The device of a file that may not be there yet.
+fn device_of(path: &Path) -> Option<u64> {
+    let mut places = path
+        .ancestors()
+        .map(|place| match place.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => place,
+        });
+    places.find_map(|place| Some(fs::metadata(place).ok()?.dev()))
 }
 
 fn advice(context: &Context) -> String {

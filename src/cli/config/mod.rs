@@ -224,8 +224,12 @@ mod tests {
         let text = include_str!("../../../contrib/config.toml");
         let (_, example) = text.split_once("#[registry").expect("an example");
         // The example is commented out there: it names hosts that nobody has.
-        let keys = format!("#[registry{example}").replace("\n#", "\n");
-        let config = config(keys.trim_start_matches('#')).unwrap();
+        let example = format!("#[registry{example}");
+        let lines = example.lines().map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => key,
+            _ => line,
+        });
+        let config = config(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         let docker = &config.registries["docker.io"];
         assert_eq!(docker.mirrors.len(), 2);
         assert!(docker.only_mirrors);

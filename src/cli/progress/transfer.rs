@@ -80,6 +80,8 @@ impl Rows {
                 Some(format!("{}: {verb} {done}/{size}", digest.short()))
             }
             Event::Referrer { digest, kind, of } => {
+                // The layers before it are not drawn again below it.
+                self.rows.clear();
                 let kind = text::clean(kind);
                 Some(format!("{}: {kind}, about {of}", digest.short()))
             }
@@ -318,6 +320,29 @@ mod tests {
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[1].ends_with(": Pull complete"), "{text}");
         assert!(lines[3].starts_with("Status: Downloaded newer"), "{text}");
+    }
+
+    #[test]
+    fn what_is_about_an_image_is_a_line_and_its_layers_are_drawn_below_it() {
+        let layer = |digest| Event::Layer {
+            digest,
+            size: 1,
+            state: LayerState::Pulled,
+        };
+        let referrer = Event::Referrer {
+            digest: Digest::of(b"signature"),
+            kind: "application/\x1b[2Jx".into(),
+            of: "0123".into(),
+        };
+        let mut rows = Rows::default();
+        rows.take(&layer(Digest::of(b"of the image")), true);
+        let said = rows.take(&referrer, true).unwrap();
+        assert!(
+            said.ends_with("x, about 0123") && !said.contains('\x1b'),
+            "{said}"
+        );
+        rows.take(&layer(Digest::of(b"of the signature")), true);
+        assert_eq!(rows.lines(9).len(), 1);
     }
 
     #[test]
