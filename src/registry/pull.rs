@@ -98,7 +98,7 @@ pub fn name(lease: &Lease, reference: &Reference, pulled: &Pulled, sink: &dyn Si
         Some(_) if pulled.unchanged && is_entered(store, &pulled.digest())? => {}
         Some(_) => lease.enter(&[(None, pulled.entry.clone())])?,
     }
-    note(lease, &name, &pulled)?;
+    note(lease, &name, pulled)?;
     if pulled.bytes > 0 {
         // The disk was waited for anyhow, and commands that come after open the store faster.
         store.catalog().fold_log().map_err(store::Error::from)?;
