@@ -159,6 +159,32 @@ impl Endpoint {
         })
     }
 
+    /// The same by a guess, where it is not known how it is reached: the answer tells.
+    pub fn guessed_url(&self, client: &Client, path: &str, stop: &Stop) -> Result<Url> {
+        if !self.is_guess() {
+            return self.url(client, path, stop);
+        }
+        let text = format!("http://{}/v2/{path}", self.host);
+        Url::parse(&text).ok_or_else(|| Error::Refused {
+            what: text,
+            why: "it is no URL".to_owned(),
+        })
+    }
+
+    /// Whether [`Endpoint::guessed_url`] guesses: on this machine, by HTTP.
+    pub fn is_guess(&self) -> bool {
+        self.safety == Safety::Loopback && self.scheme.get().is_none()
+    }
+
+    /// Takes it for known that it speaks HTTP, if that is what an answer to a guess says.
+    pub fn learn(&self, answer: &Response) -> bool {
+        let plain = is_plain(answer);
+        if plain {
+            self.scheme.get_or_init(|| "http");
+        }
+        plain
+    }
+
     /// How it is reached: found out once, where there is a choice.
     fn scheme(&self, client: &Client, stop: &Stop) -> Result<&'static str> {
         match self.safety {
@@ -191,16 +217,15 @@ impl Endpoint {
         Ok(client.probe(self.agent(&url)?, &url))
     }
 
-    /// Whether it speaks HTTP, and does not want HTTPS spoken: 400 is what servers of TLS say to
-    /// those who don't, a redirect what leads there.
+    /// Whether it speaks HTTP, and does not want HTTPS spoken.
     fn answers_to_http(&self, client: &Client) -> Result<bool> {
         let Ok(response) = self.ask(client, "http")? else {
             return Ok(false);
         };
-        let status = response.status().as_u16();
+        let plain = is_plain(&response);
         // Read to its end, so that the connection serves the next question.
         drop(short(response));
-        Ok(status != 400 && !(300..400).contains(&status))
+        Ok(plain)
     }
 
     fn look_for_tls(&self, client: &Client) -> Result<&'static str> {
@@ -222,6 +247,13 @@ impl Endpoint {
             },
         }
     }
+}
+
+/// Whether an answer to HTTP says that HTTP is spoken: 400 is what servers of TLS say to those who
+/// speak none, a redirect what leads there.
+fn is_plain(response: &Response) -> bool {
+    let status = response.status().as_u16();
+    status != 400 && !(300..400).contains(&status)
 }
 
 /// What to do where it is we who must prove something.

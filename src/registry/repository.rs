@@ -89,7 +89,16 @@ impl Repository {
         reference: &str,
         stop: &Stop,
     ) -> Result<(Url, Response)> {
-        let mut request = self.request(method, &format!("manifests/{reference}"), stop)?;
+        // Most often the first question: that it is answered says how the registry is reached.
+        let path = format!("{}/manifests/{reference}", self.path);
+        let mut request = Request {
+            method,
+            url: self.endpoint.guessed_url(&self.client, &path, stop)?,
+            headers: Vec::new(),
+            payload: Payload::Nothing,
+            scope: self.scope(),
+            again: true,
+        };
         request.headers.push(("accept", ACCEPT.join(", ")));
         let response = self.send(&request, stop)?;
         Ok((request.url, response))

@@ -84,6 +84,22 @@ impl Client {
         request: &Request,
         authorization: Option<&str>,
     ) -> Result<Response, ureq::Error> {
+        let patience = match request.method {
+            "GET" | "HEAD" => ANSWER,
+            _ => KEEPING,
+        };
+        self.once_within(agent, url, request, authorization, patience)
+    }
+
+    /// Asks once; the answer is to begin within `patience`.
+    fn once_within(
+        &self,
+        agent: &ureq::Agent,
+        url: &Url,
+        request: &Request,
+        authorization: Option<&str>,
+        patience: Duration,
+    ) -> Result<Response, ureq::Error> {
         let proxy = proxy(&self.config().http, url)
             .map_err(|error| ureq::Error::BadUri(error.to_string()))?;
         let mut builder = HttpRequest::builder()
@@ -98,10 +114,6 @@ impl Client {
         if matches!(request.method, "POST" | "PUT" | "PATCH") {
             builder = builder.header("content-length", request.payload.length());
         }
-        let patience = match request.method {
-            "GET" | "HEAD" => ANSWER,
-            _ => KEEPING,
-        };
         match request.payload.open().map_err(ureq::Error::Io)? {
             Some(mut body) => {
                 let body = SendBody::from_reader(&mut body);
@@ -125,7 +137,21 @@ impl Client {
         stop: &Stop,
     ) -> Result<Response> {
         let mut url = request.url.clone();
+        let guessed = endpoint.is_guess() && matches!(request.method, "GET" | "HEAD");
+        if guessed {
+            // Nobody is told yet who we are.
+            let agent = endpoint.agent(&url)?;
+            match self.once_within(agent, &url, request, None, PROBE) {
+                Ok(answer) if endpoint.learn(&answer) && answer.status().is_success() => {
+                    return Ok(answer);
+                }
+                _ => stop.check()?,
+            }
+        }
         let base = endpoint.url(self, "", stop)?;
+        if guessed {
+            url.scheme.clone_from(&base.scheme);
+        }
         let (mut failures, mut redirects, mut challenged) = (0, 0, 0);
         loop {
             stop.check()?;
