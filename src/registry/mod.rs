@@ -29,6 +29,7 @@
 //! | [`error`] | what can go wrong |
 //! | [`pull`] | names → images of the store |
 //! | [`push`] | images of the store → a registry |
+//! | [`artifact`] | what is no image: manifests and blobs for those who know what they are; deleting |
 //! | `endpoint` | where a registry is: schemes, certificates, mirrors |
 //! | `auth` | challenges and tokens; `session` asks with them, again where that may help |
 //! | `repository` | the questions: manifests, tags, blobs |
@@ -47,6 +48,7 @@ use hashbrown::HashMap;
 use crate::http;
 use crate::store::Host;
 
+pub mod artifact;
 mod auth;
 pub mod credentials;
 mod download;

@@ -29,7 +29,7 @@ pub(super) struct Repository {
     pub endpoint: Arc<Endpoint>,
     /// Its path there.
     pub path: String,
-    /// `pull`, or `pull,push`.
+    /// `pull`, `pull,push` or `pull,delete`.
     actions: &'static str,
 }
 
@@ -57,6 +57,14 @@ impl Repository {
     pub fn for_pushes(self) -> Repository {
         Repository {
             actions: "pull,push",
+            ..self
+        }
+    }
+
+    /// The same, to be deleted from.
+    pub fn for_deletes(self) -> Repository {
+        Repository {
+            actions: "pull,delete",
             ..self
         }
     }
@@ -144,14 +152,20 @@ impl Repository {
 
     /// Whether the registry has a manifest with this digest under a tag or digest.
     pub fn has_manifest(&self, reference: &str, digest: &Digest, stop: &Stop) -> Result<bool> {
+        let told = self.manifest_digest(reference, stop)?;
+        Ok(told.is_some_and(|told| told == Some(*digest)))
+    }
+
+    /// What digest the manifest under a tag or digest has, as far as the registry says so (the inner
+    /// `None`: it does not); the outer `None`: there is no such manifest.
+    pub fn manifest_digest(&self, reference: &str, stop: &Stop) -> Result<Option<Option<Digest>>> {
         let (url, response) = self.ask_for_manifest("HEAD", reference, stop)?;
         match response.status().as_u16() {
             200 => {
                 let told = header(&response, "docker-content-digest");
-                let same = told.and_then(|told| told.parse::<Digest>().ok()) == Some(*digest);
-                Ok(same)
+                Ok(Some(told.and_then(|told| told.parse::<Digest>().ok())))
             }
-            404 => Ok(false),
+            404 => Ok(None),
             _ => Err(refused(&url, response)),
         }
     }

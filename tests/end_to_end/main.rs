@@ -28,6 +28,7 @@ mod peers;
 mod platforms;
 mod prune_policies;
 mod registry;
+mod registry_cache;
 mod registry_faults;
 mod rootless;
 mod same_step;
