@@ -30,6 +30,7 @@ mod prune_policies;
 mod registry;
 mod registry_cache;
 mod registry_faults;
+mod registry_prune;
 mod rootless;
 mod same_step;
 mod save;
