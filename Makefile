@@ -68,6 +68,7 @@ faults:
 install: $(BIN)
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/rstore
 	install -D -m 644 man/rstore-config.5 $(DESTDIR)$(PREFIX)/share/man/man5/rstore-config.5
+	install -D -m 644 man/rstore-cache.7 $(DESTDIR)$(PREFIX)/share/man/man7/rstore-cache.7
 	install -D -m 644 contrib/config.toml $(DESTDIR)$(PREFIX)/share/doc/rstore/config.toml
 	for page in man/*.1; do \
 	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man1/$${page##*/} || exit 1; \
@@ -86,6 +87,7 @@ uninstall:
 	    $(DESTDIR)$(PREFIX)/share/man/man1/rstore.1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/rstore-*.1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man5/rstore-config.5 \
+	    $(DESTDIR)$(PREFIX)/share/man/man7/rstore-cache.7 \
 	    $(DESTDIR)$(PREFIX)/share/doc/rstore/config.toml \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/rstore \
 	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_rstore \

@@ -67,10 +67,10 @@ pub enum Error {
         source: crate::dockerfile::ignore::IgnoreError,
     },
     /// The image is built, and its cache was not written.
-    #[error("the image is built, but the cache {} was not written: {source}", destination.display())]
+    #[error("the image is built, but the cache {destination} was not written: {source}")]
     CacheTo {
         /// Where to.
-        destination: PathBuf,
+        destination: String,
         /// Why not.
         #[source]
         source: Box<super::cache::export::Error>,

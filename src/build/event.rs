@@ -4,10 +4,10 @@
 //! the order is that of the variants here:
 //!
 //! ```text
-//! [Transfer…] ─ Planned
+//! [Transfer…] ─ Planned ─ [CacheImport…]
 //! StepStarted ─┬─ [StepWaiting] ─ StepCached ───────────────────────────┬─ StepFinished
 //!              └─ [ContainerStarted ─ Output… ─ ContainerRemoved] ──────┴─ StepFailed
-//! Committed, Tagged…
+//! Committed, Tagged… ─ [CacheExport ─ Transfer…] ─ [Transfer…]
 //! ```
 //! A step that was taken from a cache which then turns out not to have it starts once more.
 //!
@@ -66,8 +66,20 @@ pub enum Event {
         /// In words.
         message: String,
     },
-    /// A base image is being pulled: before anything is planned.
+    /// Something is moved from a registry or to one: a base image before anything is planned, after
+    /// [`Event::CacheImport`] a cache's records, and its layers when a step needs them; after
+    /// [`Event::CacheExport`] a cache, or the result, to the registry.
     Transfer(registry::Event),
+    /// A cache in a registry is going to be read.
+    CacheImport {
+        /// Its name in full.
+        cache: String,
+    },
+    /// The cache of this build is going to be written to a registry.
+    CacheExport {
+        /// Its name in full.
+        cache: String,
+    },
     /// A step began.
     StepStarted {
         /// Which.

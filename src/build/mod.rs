@@ -166,8 +166,13 @@ fn make(
             message: message.clone(),
         });
     }
-    let warn = |message| sink.event(Event::Warning { message });
-    let imports = cache::Imports::open(&options.cache_from, &warn);
+    let caches = cache::Around {
+        lease,
+        client: options.registry.as_ref(),
+        cancel,
+        sink: watch,
+    };
+    let imports = cache::Imports::open(&options.cache_from, caches);
     let trees = named::NamedTrees::new(&options.named);
     let solver = solver::Solver::new(
         around,
@@ -193,17 +198,16 @@ fn make(
     }
     note(lease, &built, &input, options, watch, graph.steps().count())?;
     for to in &options.cache_to {
-        let written = cache::export(lease, to, &solved.used, &built.images, &imports);
-        let destination = to.destination.display();
-        match written {
+        match cache::export(to, &solved.used, &built.images, &imports, caches) {
             Ok(_) => {}
+            Err(why) if why.is_interrupted() => return Err(Error::Interrupted),
             Err(why) if to.ignore_error => {
-                warn(format!("the cache {destination} was not written: {why}"));
+                let cache = &to.destination;
+                caches.warn(format!("the cache {cache} was not written: {why}"));
             }
             Err(source) => {
-                let destination = to.destination.clone();
                 return Err(Error::CacheTo {
-                    destination,
+                    destination: to.destination.to_string(),
                     source: Box::new(source),
                 });
             }

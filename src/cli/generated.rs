@@ -20,6 +20,7 @@ pub struct File {
 pub fn files() -> io::Result<Vec<File>> {
     let mut files = manual_pages()?;
     files.push(config_page());
+    files.push(cache_page());
     for (_, name, script) in completion::SCRIPTS {
         files.push(File {
             path: format!("completions/{name}"),
@@ -49,6 +50,17 @@ fn config_page() -> File {
     File {
         path: "man/rstore-config.5".to_owned(),
         content: content.into_bytes(),
+    }
+}
+
+/// `rstore-cache.7`: running a cache that many hosts share.
+fn cache_page() -> File {
+    const PAGE: &str = include_str!("pages/rstore-cache.7");
+    File {
+        path: "man/rstore-cache.7".to_owned(),
+        content: PAGE
+            .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+            .into_bytes(),
     }
 }
 

@@ -76,6 +76,8 @@ pub enum LayerState {
     },
     /// It is in the store.
     Pulled,
+    /// It came, or did not come, and was not taken: a warning says why.
+    Refused,
     /// It is going to be pushed, if it must be.
     Prepared,
     /// The registry has it in this repository.
@@ -111,6 +113,7 @@ impl std::fmt::Display for LayerState {
             LayerState::Exists => f.write_str("Already exists"),
             LayerState::Resumed { from } => write!(f, "Resuming after {from} bytes"),
             LayerState::Pulled => f.write_str("Pull complete"),
+            LayerState::Refused => f.write_str("Not taken"),
             LayerState::Prepared => f.write_str("Preparing"),
             LayerState::There => f.write_str("Layer already exists"),
             LayerState::Mounted { from } => write!(f, "Mounted from {from}"),

@@ -31,6 +31,7 @@
 //! | [`push`] | images of the store → a registry |
 //! | [`recompress`] | images with their layers compressed otherwise |
 //! | `referrers` | what is about an image: a registry's list, or the one under its tag |
+//! | [`artifact`] | what is no image: manifests and blobs for those who know what they are; deleting |
 //! | `endpoint` | where a registry is: schemes, certificates, mirrors |
 //! | `auth` | challenges and tokens; `session` asks with them, again where that may help |
 //! | `repository` | the questions: manifests, tags, blobs |
@@ -50,6 +51,7 @@ use hashbrown::HashMap;
 use crate::http;
 use crate::store::Host;
 
+pub mod artifact;
 mod auth;
 pub mod credentials;
 mod download;

@@ -1,6 +1,8 @@
 //! Several things moved at the same time, by threads that own what they work with: whoever waits
 //! for them may stop waiting at any moment.
 
+use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -48,20 +50,60 @@ pub(super) fn each<M: Moves>(
     moves: &mut M,
     threads: usize,
     stop: &Stop,
-    work: fn(M::Job) -> M::Done,
+    work: impl Fn(M::Job) -> M::Done + Send + Sync + 'static,
 ) -> Result<()> {
-    let outcome = run(moves, threads.max(1), stop, work);
+    let outcome = run(moves, threads.max(1), stop, &Arc::new(work));
     if outcome.is_err() {
         stop.ask();
     }
     outcome
 }
 
+/// Does jobs that are all known from the beginning, and have nothing to wait for.
+pub(super) fn each_of<J: Send + 'static, R: Send + 'static>(
+    jobs: Vec<J>,
+    threads: usize,
+    stop: &Stop,
+    work: impl Fn(J) -> R + Send + Sync + 'static,
+    news: impl FnMut(News<R>) -> Result<()>,
+) -> Result<()> {
+    let mut listed = Listed {
+        jobs: jobs.into_iter(),
+        news,
+        done: PhantomData,
+    };
+    each(&mut listed, threads, stop, work)
+}
+
+struct Listed<J, R, F> {
+    jobs: std::vec::IntoIter<J>,
+    news: F,
+    done: PhantomData<R>,
+}
+
+impl<J, R, F> Moves for Listed<J, R, F>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    F: FnMut(News<R>) -> Result<()>,
+{
+    type Job = J;
+    type Done = R;
+
+    fn next(&mut self) -> Result<Next<J>> {
+        Ok(self.jobs.next().map_or(Next::End, Next::Job))
+    }
+
+    fn news(&mut self, news: News<R>) -> Result<()> {
+        (self.news)(news)
+    }
+}
+
 fn run<M: Moves>(
     moves: &mut M,
     threads: usize,
     stop: &Stop,
-    work: fn(M::Job) -> M::Done,
+    work: &Arc<impl Fn(M::Job) -> M::Done + Send + Sync + 'static>,
 ) -> Result<()> {
     let (sender, results) = channel();
     let (mut begun, mut running, mut ended) = (0, 0, false);
@@ -69,7 +111,7 @@ fn run<M: Moves>(
         while running < threads && !ended {
             match moves.next()? {
                 Next::Job(job) => {
-                    let (sender, place) = (sender.clone(), begun);
+                    let (sender, place, work) = (sender.clone(), begun, Arc::clone(work));
                     std::thread::spawn(move || drop(sender.send((place, work(job)))));
                     begun += 1;
                     running += 1;

@@ -353,7 +353,7 @@ impl Job {
 }
 
 /// For each blob, the other repositories of the same registry that may have it.
-fn elsewhere(store: &Store, to: &Reference) -> Result<HashMap<Digest, Vec<String>>> {
+pub fn elsewhere(store: &Store, to: &Reference) -> Result<HashMap<Digest, Vec<String>>> {
     let found = store.catalog().read(|tx| {
         let mut found: HashMap<Digest, Vec<String>> = HashMap::new();
         for entry in tx.index_entries()? {

@@ -29,7 +29,7 @@ pub(super) struct Repository {
     pub endpoint: Arc<Endpoint>,
     /// Its path there.
     pub path: String,
-    /// `pull`, or `pull,push`.
+    /// `pull`, `pull,push` or `pull,delete`.
     actions: &'static str,
 }
 
@@ -57,6 +57,14 @@ impl Repository {
     pub fn for_pushes(self) -> Repository {
         Repository {
             actions: "pull,push",
+            ..self
+        }
+    }
+
+    /// The same, to be deleted from.
+    pub fn for_deletes(self) -> Repository {
+        Repository {
+            actions: "pull,delete",
             ..self
         }
     }
@@ -155,11 +163,17 @@ impl Repository {
     /// such manifest, or doesn't tell. That is no question for a manifest: registries that count
     /// pulls do not count it.
     pub fn digest(&self, reference: &str, stop: &Stop) -> Result<Option<Digest>> {
+        Ok(self.manifest_digest(reference, stop)?.flatten())
+    }
+
+    /// What digest the manifest under a tag or digest has, as far as the registry says so (the inner
+    /// `None`: it does not); the outer `None`: there is no such manifest.
+    pub fn manifest_digest(&self, reference: &str, stop: &Stop) -> Result<Option<Option<Digest>>> {
         let (url, response) = self.ask_for_manifest("HEAD", reference, stop)?;
         match response.status().as_u16() {
             200 => {
                 let told = header(&response, "docker-content-digest");
-                Ok(told.and_then(|told| told.parse::<Digest>().ok()))
+                Ok(Some(told.and_then(|told| told.parse::<Digest>().ok())))
             }
             404 => Ok(None),
             _ => Err(refused(&url, response)),

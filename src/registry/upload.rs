@@ -51,17 +51,10 @@ pub(super) struct Upload<'a> {
 impl Upload<'_> {
     /// Brings the blob there, if it isn't.
     pub fn run(&self) -> Result<Sent> {
-        if self.is_there()? {
-            return Ok(Sent::There);
-        }
-        let mut location = None;
-        // An upload that is not used is forgotten by the registry in time; many need not be.
-        for other in self.elsewhere.iter().take(3) {
-            match self.begin(Some(other))? {
-                None => return Ok(Sent::Mounted(other.clone())),
-                Some(found) => location = Some(found),
-            }
-        }
+        let mut location = match self.spared()? {
+            Ok(sent) => return Ok(sent),
+            Err(location) => location,
+        };
         let mut failures = 0;
         loop {
             let begun = match location.take() {
@@ -81,6 +74,23 @@ impl Upload<'_> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether the blob is there, or can be had from another repository: then nothing is sent. Else
+    /// where an upload has been begun, if one has.
+    pub fn spared(&self) -> Result<Result<Sent, Option<Url>>> {
+        if self.is_there()? {
+            return Ok(Ok(Sent::There));
+        }
+        let mut location = None;
+        // An upload that is not used is forgotten by the registry in time; many need not be.
+        for other in self.elsewhere.iter().take(3) {
+            match self.begin(Some(other))? {
+                None => return Ok(Ok(Sent::Mounted(other.clone()))),
+                Some(found) => location = Some(found),
+            }
+        }
+        Ok(Err(location))
     }
 
     fn is_there(&self) -> Result<bool> {

@@ -5,11 +5,12 @@
 //! that the config says: a chain ID names a snapshot, and what it stands for must not depend on
 //! who said so first.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::{Error, Image, LayerBlob, Lease, Result};
+use super::{Error, Image, LayerBlob, Lease, Partial, Result};
 use crate::catalog::{BlobKind, BlobRow};
-use crate::fsutil;
+use crate::fsutil::{self, IoContext};
 use crate::layer::Decompressor;
 use crate::layout::Ingest;
 use crate::oci::digest::Hasher;
@@ -92,53 +93,46 @@ impl Lease<'_> {
         source: &mut (dyn Read + Send),
         step: Option<&str>,
     ) -> Result<Offered> {
-        let mut tee = Tee {
-            // One byte more tells a blob that is too long.
-            source: source.take(layer.size.saturating_add(1)),
-            ingest: self.ingest()?,
-            hasher: Hasher::new(),
-            failed: None,
-        };
-        let tar = Decompressor::new(&mut tee).and_then(|mut tar| Hasher::of_all(&mut tar));
-        // A decompressor may leave what stands behind the end of its stream.
-        let rest = io::copy(&mut tee, &mut io::sink());
-        let Tee {
-            mut ingest,
-            hasher,
-            failed,
-            ..
-        } = tee;
-        if let Some(error) = failed {
-            return Err(fsutil::Error::new("write", ingest.path(), error).into());
-        }
+        let mut ingest = self.ingest()?;
+        let examined = examine(layer, source, &mut ingest);
+        let examined = examined.map_err(|e| fsutil::Error::new("write", ingest.path(), e))?;
         ingest.close();
-        let size = hasher.length();
-        let refused = |why: String| Ok(Offered::Refused(why));
-        if let Err(error) = rest {
-            return refused(format!("it cannot be read: {error}"));
+        match examined {
+            Ok(unpacked) => self.adopt_examined(layer, unpacked, ingest, step),
+            Err(why) => Ok(Offered::Refused(why)),
         }
-        if size != layer.size {
-            return refused(format!(
-                "it has {} bytes, not {}",
-                if size > layer.size { "more" } else { "fewer" },
-                layer.size
-            ));
+    }
+
+    /// Takes a layer in that has arrived in a file, which goes if it is not what it should be.
+    pub fn adopt_arrived(
+        &self,
+        layer: &LayerBlob,
+        partial: Partial,
+        step: Option<&str>,
+    ) -> Result<Offered> {
+        let mut file = File::open(partial.path()).at("open", partial.path())?;
+        let examined = examine(layer, &mut file, &mut io::sink());
+        let examined = examined.map_err(|e| fsutil::Error::new("read", partial.path(), e))?;
+        match examined {
+            Ok(unpacked) => self.arrived(partial, |ingest| {
+                self.adopt_examined(layer, unpacked, ingest, step)
+            }),
+            Err(why) => {
+                self.forget_partial(partial)?;
+                Ok(Offered::Refused(why))
+            }
         }
-        let digest = hasher.finish();
-        if digest != layer.digest {
-            return refused(format!("its bytes have digest {digest}"));
-        }
-        let tar = match tar {
-            Ok(tar) => tar,
-            Err(error) => return refused(format!("it cannot be decompressed: {error}")),
-        };
-        let unpacked = Some(tar.length());
-        let diff_id = tar.finish();
-        if diff_id != layer.diff_id {
-            return refused(format!("its diff ID is {diff_id}, not {}", layer.diff_id));
-        }
+    }
+
+    fn adopt_examined(
+        &self,
+        layer: &LayerBlob,
+        unpacked: u64,
+        ingest: Ingest,
+        step: Option<&str>,
+    ) -> Result<Offered> {
         let layer = LayerBlob {
-            unpacked,
+            unpacked: Some(unpacked),
             ..layer.clone()
         };
         self.publish_layer(ingest, &layer, step)?;
@@ -201,23 +195,72 @@ impl Lease<'_> {
     }
 }
 
+/// Holds what `source` gives against what a layer should be, while it is written to `into`. The
+/// size of its tar, or in words what is wrong with it; the error is that of `into`.
+fn examine(
+    layer: &LayerBlob,
+    source: &mut (dyn Read + Send),
+    into: &mut (dyn Write + Send),
+) -> io::Result<Result<u64, String>> {
+    let mut tee = Tee {
+        // One byte more tells a blob that is too long.
+        source: source.take(layer.size.saturating_add(1)),
+        into,
+        hasher: Hasher::new(),
+        failed: None,
+    };
+    let tar = Decompressor::new(&mut tee).and_then(|mut tar| Hasher::of_all(&mut tar));
+    // A decompressor may leave what stands behind the end of its stream.
+    let rest = io::copy(&mut tee, &mut io::sink());
+    let Tee { hasher, failed, .. } = tee;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let size = hasher.length();
+    let refused = |why: String| Ok(Err(why));
+    if let Err(error) = rest {
+        return refused(format!("it cannot be read: {error}"));
+    }
+    if size != layer.size {
+        return refused(format!(
+            "it has {} bytes, not {}",
+            if size > layer.size { "more" } else { "fewer" },
+            layer.size
+        ));
+    }
+    let digest = hasher.finish();
+    if digest != layer.digest {
+        return refused(format!("its bytes have digest {digest}"));
+    }
+    let tar = match tar {
+        Ok(tar) => tar,
+        Err(error) => return refused(format!("it cannot be decompressed: {error}")),
+    };
+    let unpacked = tar.length();
+    let diff_id = tar.finish();
+    if diff_id != layer.diff_id {
+        return refused(format!("its diff ID is {diff_id}, not {}", layer.diff_id));
+    }
+    Ok(Ok(unpacked))
+}
+
 /// Writes and hashes what is read through it.
-struct Tee<S> {
+struct Tee<'a, S> {
     source: S,
-    ingest: Ingest,
+    into: &'a mut (dyn Write + Send),
     hasher: Hasher,
-    /// Why `ingest` could not be written, which is not the source's fault.
+    /// Why `into` could not be written, which is not the source's fault.
     failed: Option<io::Error>,
 }
 
-impl<S: Read> Read for Tee<S> {
+impl<S: Read> Read for Tee<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.failed.is_some() {
             return Ok(0);
         }
         let count = self.source.read(buffer)?;
         self.hasher.update(&buffer[..count]);
-        if let Err(error) = self.ingest.write_all(&buffer[..count]) {
+        if let Err(error) = self.into.write_all(&buffer[..count]) {
             self.failed = Some(error);
             return Err(io::Error::other("the store cannot be written"));
         }

@@ -18,6 +18,7 @@ use super::{Lease, Result, StepLock};
 use crate::catalog::BlobKind;
 use crate::fsutil::{self, IoContext};
 use crate::gc::{debris, roots};
+use crate::layout::Ingest;
 use crate::oci::Digest;
 
 /// A blob of which not all is here, and which nobody else fetches meanwhile.
@@ -83,11 +84,28 @@ impl Lease<'_> {
         kind: BlobKind,
         media_type: &str,
     ) -> Result<()> {
+        let digest = partial.digest;
+        self.arrived(partial, |ingest| {
+            self.publish_blob(ingest, &digest, size, kind, media_type)
+        })
+    }
+
+    /// Has what has arrived whole and verified published by `publish`; then whoever waits for it
+    /// finds it.
+    pub(super) fn arrived<T>(
+        &self,
+        partial: Partial,
+        publish: impl FnOnce(Ingest) -> Result<T>,
+    ) -> Result<T> {
         let ingest = self.store().layout().blobs().take_over(partial.path)?;
-        self.publish_blob(ingest, &partial.digest, size, kind, media_type)?;
-        // Whoever waits for it finds it now.
+        let published = publish(ingest);
         drop(partial.turn);
-        Ok(())
+        published
+    }
+
+    /// A file for what arrives and is not to stay, which goes with the lease at the latest.
+    pub fn passing_file(&self) -> PathBuf {
+        self.store().private("ingest").join(self.unique_name())
     }
 
     /// Leaves what is here to whoever wants it once this lease has ended; a file with nothing in it

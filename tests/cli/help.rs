@@ -101,6 +101,19 @@ fn every_verb_has_examples_and_each_of_them_is_understood() {
     assert!(tried > 60, "{tried}");
 }
 
+#[test]
+fn the_commands_of_the_page_about_shared_caches_are_understood() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/rstore-cache.7");
+    let page = fs::read_to_string(path).unwrap().replace("\\-", "-");
+    let commands = page.lines().filter_map(|line| {
+        let at = line.find("rstore ")?;
+        // Alone in a line, or behind the times of a cron table.
+        let alone = at == 0 || line.starts_with(|first: char| first.is_ascii_digit());
+        (alone && line.contains(" -")).then(|| understood(&line[at..]))
+    });
+    assert_eq!(commands.sum::<usize>(), 5);
+}
+
 /// Reads each command of ours in a line as the program does; how many there were.
 fn understood(line: &str) -> usize {
     let substitution = regex::Regex::new(r"\$\(([^)]*)\)").unwrap();

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sample::{Everything, Run, Sample, du, program, run};
+use crate::sample::{Everything, Run, Sample, du, program, rstore, run};
 
 /// Runs rstore on a store, with this configuration.
 fn configured(store: &Sample, text: &str, arguments: &[&str]) -> Run {
@@ -409,4 +409,45 @@ fn what_cron_and_systemd_are_given_to_run_runs() {
         assert!(ran.stdout.lines().count() <= 1, "{file}: {}", ran.stdout);
         assert!(!store.digests().contains(&everything.old.digest.to_string()));
     }
+}
+
+#[test]
+fn caches_in_a_registry_are_asked_for_alone_and_with_a_rule() {
+    let remote = |more: &[&str]| {
+        let fixed = ["prune", "-n", "--remote", "127.0.0.1:1/cache"];
+        rstore(&[&fixed, more].concat())
+    };
+    let refused = |more: &[&str], words: &str| {
+        let ran = remote(more);
+        assert_eq!(ran.code, 2, "{more:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(words), "{more:?}: {}", ran.stderr);
+    };
+    refused(&[], "--keep-last N, --until AGE");
+    refused(&["--keep", "x"], "--keep-last N, --until AGE");
+    refused(&["--until", "soon"], "neither an age");
+    refused(&["--until", "7d", "--keep", "("], "regular expression");
+    for scope in [
+        "--dangling",
+        "--all",
+        "--cache",
+        "--tagged",
+        "--snapshots",
+        "--wait",
+    ] {
+        refused(&["--until", "7d", scope], "cannot be used with");
+    }
+    refused(
+        &["--until", "7d", "--filter", "label=x"],
+        "cannot be used with",
+    );
+    let tagged = rstore(&[
+        "prune",
+        "-n",
+        "--remote",
+        "127.0.0.1:1/cache:main",
+        "--until",
+        "7d",
+    ]);
+    assert_eq!(tagged.code, 2);
+    assert!(tagged.stderr.contains("without tag"), "{}", tagged.stderr);
 }

@@ -174,7 +174,7 @@ fn an_output_that_cannot_be_written_fails_the_build_and_the_image_stays() {
     assert!(store.debris().is_empty());
     // Before anything is done where that is clear from the words.
     for (output, word) in [
-        ("type=registry,name=x", "push"),
+        ("type=image,name=x", "push=true"),
         ("type=nothing", "store, local"),
     ] {
         store

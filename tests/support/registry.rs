@@ -23,6 +23,8 @@ pub enum Door {
     Secure,
     /// HTTPS, for whoever has a certificate, as `localhost` and `registry.test`.
     Mutual,
+    /// HTTP, for everybody; what is there stays.
+    Lasting,
 }
 
 /// `docker-registry`, which goes when the value does.
@@ -54,12 +56,13 @@ impl Registry {
         std::fs::write(at("htpasswd"), HTPASSWD).expect("a file");
         let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
-             delete: {{enabled: true}}\nhttp:\n  addr: 127.0.0.1:{port}\n",
-            at("data")
+             delete: {{enabled: {}}}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            at("data"),
+            door != Door::Lasting
         );
         let tls = super::package().join("tests/fixtures/tls");
         match door {
-            Door::Open => {}
+            Door::Open | Door::Lasting => {}
             Door::Locked => config.push_str(&format!(
                 "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
                 at("htpasswd")
@@ -108,6 +111,25 @@ impl Registry {
             Door::Secure | Door::Mutual => format!("localhost:{}", self.port),
             _ => format!("127.0.0.1:{}", self.port),
         }
+    }
+
+    /// The bytes of a manifest or a blob of an open registry: `team/app/manifests/1`.
+    pub fn get(&self, path: &str) -> Option<Vec<u8>> {
+        let accept = "application/vnd.oci.image.manifest.v1+json";
+        let url = format!("http://{}/v2/{path}", self.host());
+        let answer = ureq::get(&url).header("accept", accept).call();
+        let mut bytes = Vec::new();
+        let mut body = answer.ok()?.into_body().into_reader();
+        body.read_to_end(&mut bytes).expect("a body");
+        Some(bytes)
+    }
+
+    /// Gives a manifest of an open registry another name: `team/app/manifests/1`.
+    pub fn put_manifest(&self, path: &str, bytes: &[u8]) {
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let url = format!("http://{}/v2/{path}", self.host());
+        let put = ureq::put(&url).header("content-type", kind).send(bytes);
+        assert_eq!(put.expect("an answer").status().as_u16(), 201);
     }
 
     /// A name of it.

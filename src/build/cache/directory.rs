@@ -16,13 +16,14 @@ use std::path::{Path, PathBuf};
 
 use hashbrown::HashSet;
 
-use super::{CacheFrom, Source, Which, records};
+use super::{Around, LayerFile, Source, Wanted, Which, records};
 use crate::fsutil::{self, IoContext};
 use crate::layout::{Entry, Index, index};
 use crate::lock::FileLock;
 use crate::oci::digest::HashReader;
-use crate::oci::document::{self, Document, MANIFEST_LIMIT};
+use crate::oci::document::{self, Descriptor, Document, MANIFEST_LIMIT};
 use crate::oci::{Digest, media};
+use crate::store::{self, Offered};
 
 /// Bytes of `index.json` that are read.
 const INDEX_LIMIT: u64 = 64 << 20;
@@ -84,11 +85,11 @@ impl Directory {
     }
 
     /// The manifest of the cache that is asked for, verified; the error says why there is none.
-    pub fn manifest(&self, from: &CacheFrom) -> Result<Vec<u8>, String> {
+    pub fn manifest(&self, which: &Which) -> Result<Vec<u8>, String> {
         if !self.root.is_dir() {
             return Err("there is no such directory".to_owned());
         }
-        let digest = match &from.which {
+        let digest = match which {
             Which::Digest(digest) => *digest,
             Which::Tag(tag) => self.tagged(tag)?,
         };
@@ -128,10 +129,46 @@ fn open_file(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-impl Source for Directory {
-    fn open(&self, digest: &Digest) -> io::Result<Option<Box<dyn Read + Send>>> {
-        let file = open_file(&self.path(digest))?;
-        Ok(file.map(|file| Box::new(file) as Box<dyn Read + Send>))
+/// One of the caches in a layout.
+#[derive(Debug)]
+pub struct One {
+    /// The layout.
+    pub directory: Directory,
+    /// Which.
+    pub which: Which,
+}
+
+impl Source for One {
+    fn manifest(&self) -> Result<Vec<u8>, String> {
+        self.directory.manifest(&self.which)
+    }
+
+    fn records(&self, records: &Descriptor, _around: Around) -> Result<Vec<u8>, String> {
+        self.directory.read(&records.digest, records::LIMIT)
+    }
+
+    fn take(&self, wanted: &[Wanted], around: Around) -> Result<Vec<Offered>, store::Error> {
+        let mut offered = Vec::new();
+        for Wanted { layer, step } in wanted {
+            offered.push(match open_file(&self.directory.path(&layer.digest)) {
+                Ok(Some(mut file)) => {
+                    let step = step.as_deref();
+                    around.lease.adopt_layer(layer, &mut file, step)?
+                }
+                Ok(None) => Offered::Refused("it is missing".to_owned()),
+                Err(error) => Offered::Refused(format!("it cannot be read: {error}")),
+            });
+            if matches!(offered.last(), Some(Offered::Refused(_))) {
+                break;
+            }
+        }
+        Ok(offered)
+    }
+
+    fn copy(&self, layer: &Descriptor, _around: Around) -> Result<Option<LayerFile>, store::Error> {
+        let path = self.directory.path(&layer.digest);
+        let there = open_file(&path).is_ok_and(|file| file.is_some());
+        Ok(there.then(|| LayerFile::lasting(path)))
     }
 }
 

@@ -9,12 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::{HashMap, HashSet};
 use serde_json::Value;
 
-use super::directory::Directory;
+use super::directory::{Directory, One};
 use super::records::{self, Records};
-use super::{CacheFrom, Source};
+use super::remote::Remote;
+use super::{Around, CacheFrom, LayerFile, Source, Wanted};
 use crate::build::plan::Step;
 use crate::oci::config::RunConfig;
-use crate::oci::document::MANIFEST_LIMIT;
+use crate::oci::document::{Descriptor, MANIFEST_LIMIT, Manifest};
 use crate::oci::{Digest, ImageConfig, Platform, media};
 use crate::store::{self, Image, LayerBlob, Lease, Offered};
 
@@ -38,14 +39,22 @@ struct Cache {
     layers: HashSet<Digest>,
 }
 
+/// A cache of which only the manifest is known.
+struct Opened {
+    source: Box<dyn Source>,
+    manifest: Manifest,
+}
+
 #[derive(Default)]
 struct State {
     /// Images of which something is missing or wrong: not offered again.
     unfit: HashSet<Digest>,
     /// Images that are in the store, and pinned.
     taken: HashSet<Digest>,
-    /// Layers that a cache has, and not whole.
-    damaged: HashSet<Digest>,
+    /// Layers that a cache, by its place, has, and not whole.
+    damaged: HashSet<(usize, Digest)>,
+    /// Caches, by their places, of which nothing more can be had.
+    failed: HashSet<usize>,
 }
 
 /// What became of an image that was needed.
@@ -65,14 +74,25 @@ impl std::fmt::Debug for Imports {
 }
 
 impl Imports {
-    /// Reads the records of the caches that are there; `warn` hears of the others.
-    pub fn open(from: &[CacheFrom], warn: &dyn Fn(String)) -> Imports {
+    /// Reads the records of the caches that are there, and warns of the others.
+    pub fn open(from: &[CacheFrom], around: Around) -> Imports {
+        // Each may let us wait for its registry: all are asked at the same time.
+        let opened: Vec<Result<Opened, String>> = std::thread::scope(|scope| {
+            let open = |from| scope.spawn(move || Opened::of(from, around));
+            let threads: Vec<_> = from.iter().map(open).collect();
+            let ended = threads.into_iter().map(|thread| thread.join());
+            ended
+                .map(|opened| opened.unwrap_or_else(|_| Err("reading it has failed".to_owned())))
+                .collect()
+        });
         let mut caches = Vec::new();
-        for from in from {
-            let name = from.source.display().to_string();
-            match Cache::open(from, name.clone()) {
+        for (from, opened) in from.iter().zip(opened) {
+            let name = from.to_string();
+            match opened.and_then(|opened| Cache::read(opened, name.clone(), around)) {
                 Ok(cache) => caches.push(cache),
-                Err(why) => warn(format!("the cache {name} is not used: {why}")),
+                // Whoever asked for the end knows why.
+                Err(_) if around.cancel.is_cancelled() => {}
+                Err(why) => around.warn(format!("the cache {name} is not used: {why}")),
             }
         }
         Imports {
@@ -124,15 +144,45 @@ impl Imports {
         found.find_map(|text| text.map(String::as_str))
     }
 
-    /// The bytes of a layer that a cache has, as it gives them.
-    pub fn layer(&self, digest: &Digest) -> Option<Box<dyn std::io::Read + Send>> {
-        let mut caches = self.caches.iter().filter(|c| c.layers.contains(digest));
-        caches.find_map(|cache| cache.source.open(digest).ok().flatten())
+    /// A file with what a cache says is this layer.
+    pub fn copy(
+        &self,
+        layer: &Descriptor,
+        around: Around,
+    ) -> Result<Option<LayerFile>, store::Error> {
+        for cache in self.having(&layer.digest) {
+            if let Some(copy) = cache.source.copy(layer, around)? {
+                return Ok(Some(copy));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The repositories of a registry whose caches say that they have a layer.
+    pub fn repositories(&self, registry: &str, layer: &Digest) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for cache in self.having(layer) {
+            match cache.source.repository() {
+                Some((domain, path)) if domain == registry => found.push(path.to_owned()),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The caches that say that they have a layer.
+    fn having(&self, layer: &Digest) -> impl Iterator<Item = &Cache> {
+        self.caches
+            .iter()
+            .filter(move |cache| cache.layers.contains(layer))
     }
 
     /// Whether a layer was found to be damaged in a cache.
     pub fn is_damaged(&self, layer: &Digest) -> bool {
-        self.state().damaged.contains(layer)
+        self.state()
+            .damaged
+            .iter()
+            .any(|(_, digest)| digest == layer)
     }
 
     /// Whether an image was offered by a cache and cannot be had.
@@ -144,14 +194,10 @@ impl Imports {
         Ok(lease.present_image(&image.digest)?.is_none())
     }
 
-    /// Makes sure that an image is in the store, with all of its layers. `warn` hears what is
-    /// wrong with a cache.
-    pub fn take(
-        &self,
-        lease: &Lease,
-        image: &Image,
-        warn: &dyn Fn(String),
-    ) -> Result<Taken, store::Error> {
+    /// Makes sure that an image is in the store, with all of its layers. Warns of what is wrong with
+    /// a cache.
+    pub fn take(&self, image: &Image, around: Around) -> Result<Taken, store::Error> {
+        let lease = around.lease;
         let Some(manifest) = self.document(&image.digest) else {
             return Ok(Taken::Whole);
         };
@@ -161,10 +207,7 @@ impl Imports {
         let _one = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         if lease.present_image(&image.digest)?.is_none() {
             let config = self.document(&image.id());
-            let mut whole = config.is_some();
-            for (layer, step) in layers(image) {
-                whole = whole && self.take_layer(lease, &layer, step, warn)?;
-            }
+            let whole = config.is_some() && self.take_layers(image, around)?;
             let Some(config) = config.filter(|_| whole) else {
                 self.state().unfit.insert(image.digest);
                 return Ok(Taken::Unfit);
@@ -175,45 +218,86 @@ impl Imports {
         Ok(Taken::Whole)
     }
 
-    /// Takes a layer from the first cache that has it whole. Returns whether there is one.
-    fn take_layer(
-        &self,
-        lease: &Lease,
-        layer: &LayerBlob,
-        step: Option<&str>,
-        warn: &dyn Fn(String),
-    ) -> Result<bool, store::Error> {
-        if lease.has_layer(layer)? {
-            return Ok(true);
+    /// Takes the layers that the store lacks, each from the first cache that has it whole. Returns
+    /// whether all are here; if no cache has one of them, nothing is fetched.
+    fn take_layers(&self, image: &Image, around: Around) -> Result<bool, store::Error> {
+        let mut missing: Vec<Wanted> = Vec::new();
+        for wanted in layers(image) {
+            // The same blob twice, with another diff ID, is one lie at least.
+            let lies = |other: &Wanted| {
+                let (other, layer) = (&other.layer, &wanted.layer);
+                other.digest == layer.digest && other.diff_id != layer.diff_id
+            };
+            let known = |other: &Wanted| other.layer.digest == wanted.layer.digest;
+            if missing.iter().any(lies) || self.having(&wanted.layer.digest).next().is_none() {
+                if !around.lease.has_layer(&wanted.layer)? {
+                    return Ok(false);
+                }
+            } else if !missing.iter().any(known) && !around.lease.has_layer(&wanted.layer)? {
+                missing.push(wanted);
+            }
         }
-        for cache in &self.caches {
-            if !cache.layers.contains(&layer.digest) {
+        for (place, cache) in self.caches.iter().enumerate() {
+            let (wanted, others) = missing.into_iter().partition(|wanted: &Wanted| {
+                let digest = wanted.layer.digest;
+                cache.layers.contains(&digest) && !self.state().damaged.contains(&(place, digest))
+            });
+            missing = others;
+            if wanted.is_empty() {
                 continue;
             }
-            let why = match cache.source.open(&layer.digest) {
-                Ok(Some(mut source)) => match lease.adopt_layer(layer, &mut *source, step)? {
-                    Offered::Taken => return Ok(true),
-                    Offered::Refused(why) => why,
-                },
-                Ok(None) => "it is missing".to_owned(),
-                Err(error) => format!("it cannot be read: {error}"),
-            };
-            if self.state().damaged.insert(layer.digest) {
-                warn(format!(
-                    "the cache {} is damaged: layer {}: {why}; the steps that need it are run",
-                    cache.name, layer.digest
-                ));
+            let mut offered = cache.source.take(&wanted, around)?.into_iter();
+            for wanted in wanted {
+                match offered.next() {
+                    Some(Offered::Taken) => continue,
+                    Some(Offered::Refused(why)) => {
+                        self.damaged(place, &wanted.layer.digest, &why, around);
+                    }
+                    None => {}
+                }
+                missing.push(wanted);
             }
         }
-        Ok(false)
+        Ok(missing.is_empty())
+    }
+
+    fn damaged(&self, place: usize, layer: &Digest, why: &str, around: Around) {
+        if around.cancel.is_cancelled() || !self.state().damaged.insert((place, *layer)) {
+            return;
+        }
+        let Cache { name, source, .. } = &self.caches[place];
+        if source.has_failed() {
+            if self.state().failed.insert(place) {
+                around.warn(format!(
+                    "the cache {name} is not used any more: {why}; the steps that need its layers are run"
+                ));
+            }
+            return;
+        }
+        around.warn(format!(
+            "the cache {name} is damaged: layer {layer}: {why}; the steps that need it are run"
+        ));
+    }
+}
+
+impl Opened {
+    fn of(from: &CacheFrom, around: Around) -> Result<Opened, String> {
+        let source: Box<dyn Source> = match from {
+            CacheFrom::Directory { source, which } => Box::new(One {
+                directory: Directory::new(source),
+                which: which.clone(),
+            }),
+            CacheFrom::Registry(reference) => Box::new(Remote::open(reference, around)?),
+        };
+        let manifest = records::parse_manifest(&source.manifest()?)?;
+        Ok(Opened { source, manifest })
     }
 }
 
 impl Cache {
-    fn open(from: &CacheFrom, name: String) -> Result<Cache, String> {
-        let source = Directory::new(&from.source);
-        let manifest = records::parse_manifest(&source.manifest(from)?)?;
-        let bytes = source.read(&manifest.config.digest, records::LIMIT)?;
+    fn read(opened: Opened, name: String, around: Around) -> Result<Cache, String> {
+        let Opened { source, manifest } = opened;
+        let bytes = source.records(&manifest.config, around)?;
         let records = Records::parse(&bytes)?;
         let mut steps: HashMap<Digest, Vec<Digest>> = HashMap::new();
         for step in &records.steps {
@@ -223,7 +307,7 @@ impl Cache {
         let documents = records.verified();
         Ok(Cache {
             name,
-            source: Box::new(source),
+            source,
             steps,
             selections: selections.collect(),
             documents: documents
@@ -278,18 +362,20 @@ fn fits(image: &Image, parent: Option<&Image>, platform: &Platform, step: &Step)
 }
 
 /// The layers of an image, each with the step that made it.
-fn layers(image: &Image) -> Vec<(LayerBlob, Option<&str>)> {
-    let of = |(layer, diff_id): (&crate::oci::document::Descriptor, &Digest)| LayerBlob {
-        media_type: layer.media_type.clone(),
-        digest: layer.digest,
-        size: layer.size,
-        diff_id: *diff_id,
-        unpacked: None,
+fn layers(image: &Image) -> impl Iterator<Item = Wanted> {
+    let of = |((layer, diff_id), step): ((&Descriptor, &Digest), Option<&str>)| Wanted {
+        layer: LayerBlob {
+            media_type: layer.media_type.clone(),
+            digest: layer.digest,
+            size: layer.size,
+            diff_id: *diff_id,
+            unpacked: None,
+        },
+        step: step.map(str::to_owned),
     };
     let blobs = image.manifest.layers.iter();
     blobs
         .zip(&image.config.rootfs.diff_ids)
-        .map(of)
         .zip(image.config.layer_steps())
-        .collect()
+        .map(of)
 }

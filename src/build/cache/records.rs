@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, SecondsFormat};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,6 +15,9 @@ use crate::oci::{Digest, media};
 pub const VERSION: u32 = 1;
 /// Largest records document that is read into memory.
 pub const LIMIT: u64 = 64 << 20;
+
+/// The annotation with the time at which an artifact was made (image-spec, annotations.md).
+const CREATED: &str = "org.opencontainers.image.created";
 
 /// A step's image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,20 +91,33 @@ fn descriptor(media_type: &str, digest: &Digest, size: u64) -> serde_json::Value
     json!({ "mediaType": media_type, "digest": digest, "size": size })
 }
 
-/// The manifest of a cache with these records and these layers.
-pub fn manifest(records: &[u8], layers: &[Descriptor]) -> Vec<u8> {
+/// The manifest of a cache with these records and these layers. `created`: when it is written, in
+/// milliseconds since the epoch, if that is to be in it.
+pub fn manifest(records: &[u8], layers: &[Descriptor], created: Option<i64>) -> Vec<u8> {
     let layers: Vec<_> = layers
         .iter()
         .map(|layer| descriptor(&layer.media_type, &layer.digest, layer.size))
         .collect();
-    let manifest = json!({
+    let mut manifest = json!({
         "schemaVersion": 2,
         "mediaType": media::MANIFEST,
         "artifactType": ARTIFACT,
         "config": descriptor(RECORDS, &Digest::of(records), records.len() as u64),
         "layers": layers,
     });
+    let created = created.and_then(DateTime::from_timestamp_millis);
+    if let Some(created) = created {
+        let created = created.to_rfc3339_opts(SecondsFormat::Millis, true);
+        manifest["annotations"] = json!({ CREATED: created });
+    }
     serde_json::to_vec(&manifest).expect("a manifest serialises")
+}
+
+/// When a cache was written, if its manifest says so: milliseconds since the epoch.
+pub fn created(manifest: &document::Manifest) -> Option<i64> {
+    let text = manifest.annotation(CREATED)?;
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    Some(time.timestamp_millis())
 }
 
 /// Reads the manifest of a cache; the error says why it is none.
@@ -144,9 +161,10 @@ mod tests {
         let again = Records::parse(&bytes).unwrap();
         assert_eq!(again, records());
         assert_eq!(again.verified().len(), 1);
-        let manifest = parse_manifest(&manifest(&bytes, &[])).unwrap();
+        let manifest = parse_manifest(&manifest(&bytes, &[], Some(1_700_000_000_123))).unwrap();
         assert_eq!(manifest.config.digest, Digest::of(&bytes));
         assert!(!manifest.is_image());
+        assert_eq!(created(&manifest), Some(1_700_000_000_123));
     }
 
     #[test]
@@ -155,7 +173,7 @@ mod tests {
         let error = Records::parse(newer.as_bytes()).unwrap_err();
         assert!(error.contains("version 2"), "{error}");
         assert!(Records::parse(b"{").is_err() && Records::parse(b"[]").is_err());
-        let text = String::from_utf8(manifest(b"", &[])).unwrap();
+        let text = String::from_utf8(manifest(b"", &[], None)).unwrap();
         let newer = text.replace("cache.v1", "cache.v2");
         let error = parse_manifest(newer.as_bytes()).unwrap_err();
         assert!(error.contains("another version"), "{error}");

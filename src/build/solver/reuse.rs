@@ -14,7 +14,7 @@
 //! [`Imports`]: crate::build::cache::Imports
 
 use super::{Progress, Solver, StageResult, StageThread, lock};
-use crate::build::cache::Taken;
+use crate::build::cache::{Around, Taken};
 use crate::build::error::{Error, StepError};
 use crate::build::event::{Event, Lookup};
 use crate::build::key::cache_key;
@@ -53,14 +53,15 @@ impl Candidate {
 }
 
 impl Solver<'_> {
-    fn warn(&self, message: String) {
-        self.tell(Event::Warning { message });
-    }
-
     /// Makes sure that an image's layers are in the store.
-    fn take(&self, image: &Image) -> Result<Taken, StepError> {
-        let lease = self.around.lease;
-        Ok(self.imports.take(lease, image, &|why| self.warn(why))?)
+    fn take(&self, image: &Image) -> Result<Taken, crate::store::Error> {
+        let around = Around {
+            lease: self.around.lease,
+            client: self.around.options.registry.as_ref(),
+            cancel: self.around.cancel,
+            sink: self.sink,
+        };
+        self.imports.take(image, around)
     }
 
     /// Whether the image of a stage can be had, as far as anybody knows.
@@ -93,8 +94,7 @@ impl Solver<'_> {
             let Some(found) = &image else {
                 return Ok(None);
             };
-            let lease = self.around.lease;
-            if self.imports.take(lease, found, &|why| self.warn(why))? == Taken::Whole {
+            if self.take(found)? == Taken::Whole {
                 return Ok(image);
             }
         }

@@ -36,6 +36,8 @@ Examples:
   rstore build --target binaries -o out .
   rstore build -t app -o type=docker,dest=app.tar .
   rstore build -t app --platform linux/amd64,linux/arm64 .
+  rstore build -t registry.example/team/app:1 --push .
+  rstore build --cache-from registry.example/cache/app:main --cache-to type=registry,ref=registry.example/cache/app:main,mode=max .
   rstore build --cache-from type=local,src=/ci/app --cache-to type=local,dest=/ci/app,mode=max .")]
 pub struct BuildArgs {
     /// What COPY and ADD copy from: a directory, - for stdin, a URL or a git repository
@@ -67,15 +69,19 @@ pub struct BuildArgs {
     /// How layers are compressed [default: gzip]
     #[arg(long, value_name = "zstd|gzip|none[:LEVEL]")]
     pub compression: Option<Compression>,
-    /// Also write the result: type=local|tar|oci|docker,dest=PATH; DIR is type=local, - is type=tar to stdout
+    /// Also write the result: type=local|tar|oci|docker,dest=PATH, type=registry pushes it; DIR is type=local, - is type=tar to stdout
     ///
     /// May be given many times. The store has the image whatever is written: under its --tag
     /// names, and without any as cache that the next prune may take.
     /// type=local puts the root file system into a directory, type=tar into an archive; type=oci
     /// writes an OCI layout as an archive (tar=false: as a directory), type=docker what docker
     /// load reads. The latter two take name=NAME, compression=, annotation.KEY=VALUE.
+    /// type=registry, or type=image,push=true, pushes the image to its --tag names, or to name=NAME.
     #[arg(short, long = "output", value_name = "SPEC")]
     pub outputs: Vec<Output>,
+    /// Push the result to its --tag names: the same as --output type=registry
+    #[arg(long)]
+    pub push: bool,
     /// Make one layer of all that the build adds to its base
     #[arg(long)]
     pub squash: bool,
@@ -121,7 +127,8 @@ pub struct BuildArgs {
     /// and `event`: `planned` (`steps`, each with `number`, `stage`, `in_stage`, `stage_steps`,
     /// `text`, `line`, `column`, `trigger`; `skipped_stages`), `warning` (`message`), `pulling`
     /// (`reference`, `repository`), `layer` (`digest`, `size`, `state`), `layer_moved` (`digest`,
-    /// `size`, `done`), `pulled` (`name`, `digest`, `newer`), `step_started`, `step_cached`, `step_waiting`,
+    /// `size`, `done`), `pulled` (`name`, `digest`, `newer`), `cache_import` and `cache_export`
+    /// (`cache`), `pushing` (`repository`), `step_started`, `step_cached`, `step_waiting`,
     /// `container_started` and `container_removed` (`container`), `output` (`stream`, `line`; and
     /// `bytes`, in hexadecimal, where the line is not UTF-8), `step_finished` (`seconds`, `image`),
     /// `step_failed` (`seconds`, `message`, `status`), `committed` (`image`), `tagged` (`name`). What

@@ -26,15 +26,18 @@ pub enum Kind {
     Oci,
     /// A docker-archive.
     Docker,
+    /// Its names, in their registries.
+    Registry,
 }
 
 /// The kinds that there are, by name.
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 6] = [
     ("store", Kind::Store),
     ("local", Kind::Local),
     ("tar", Kind::Tar),
     ("oci", Kind::Oci),
     ("docker", Kind::Docker),
+    ("registry", Kind::Registry),
 ];
 
 /// One `--output`.
@@ -42,7 +45,7 @@ const KINDS: [(&str, Kind); 5] = [
 pub struct Output {
     /// What is written.
     pub kind: Kind,
-    /// Where to; `-` is stdout. [`Kind::Store`] has none, the others have one.
+    /// Where to; `-` is stdout. [`Kind::Store`] and [`Kind::Registry`] have none, the others have one.
     pub dest: Option<PathBuf>,
     /// The names that the image has there; none: those of `--tag`.
     pub names: Vec<String>,
@@ -55,6 +58,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// `--push`: the same as `type=registry`.
+    pub fn push() -> Output {
+        Output::new(Kind::Registry, None)
+    }
+
     fn new(kind: Kind, dest: Option<PathBuf>) -> Output {
         Output {
             kind,
@@ -101,8 +109,12 @@ impl FromStr for Output {
         let kind = pairs
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case("type"));
-        let kind = kind.ok_or("there is no type=: store, local, tar, oci or docker")?;
-        let mut output = Output::new(kind_of(kind.1)?, None);
+        let kind = kind.ok_or("there is no type=: store, local, tar, oci, docker or registry")?;
+        let kind = match kind.1 {
+            "image" => pushed_image(&pairs)?,
+            kind => kind_of(kind)?,
+        };
+        let mut output = Output::new(kind, None);
         let mut compression = Compressed::default();
         for (key, value) in pairs {
             output.set(key, value, &mut compression)?;
@@ -139,17 +151,25 @@ fn kind_of(name: &str) -> Result<Kind, String> {
     if let Some((_, kind)) = KINDS.iter().find(|(known, _)| *known == name) {
         return Ok(*kind);
     }
-    Err(match name {
-        "registry" => "type=registry needs push, which this version does not have: write type=oci,dest=FILE and push that with skopeo".to_owned(),
-        "image" => "type=image is the image store of a daemon: rstore's own is type=store, which every build fills".to_owned(),
-        _ => {
-            let near = KINDS.iter().map(|(known, _)| (words::distance(name, known), *known)).min();
-            match near {
-                Some((0..=2, near)) => format!("there is no type {name:?}; did you mean {near:?}?"),
-                _ => format!("there is no type {name:?}: store, local, tar, oci or docker"),
-            }
-        }
+    let near = KINDS
+        .iter()
+        .map(|(known, _)| (words::distance(name, known), *known))
+        .min();
+    Err(match near {
+        Some((0..=2, near)) => format!("there is no type {name:?}; did you mean {near:?}?"),
+        _ => format!("there is no type {name:?}: store, local, tar, oci, docker or registry"),
     })
+}
+
+/// `type=image,push=true`, which is `type=registry`.
+fn pushed_image(pairs: &[(&str, &str)]) -> Result<Kind, String> {
+    let push = pairs
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case("push"));
+    match push {
+        Some((key, value)) if truth(key, value)? => Ok(Kind::Registry),
+        _ => Err("type=image is the image store of a daemon: rstore's own is type=store, which every build fills; with push=true the image is pushed as well".to_owned()),
+    }
 }
 
 impl Output {
@@ -160,6 +180,9 @@ impl Output {
         compression: &mut Compressed<'a>,
     ) -> Result<(), String> {
         let lower = key.to_ascii_lowercase();
+        if self.kind == Kind::Registry && registry_option(&lower, value)? {
+            return Ok(());
+        }
         match (lower.as_str(), self.is_image()) {
             ("type", _) => {}
             ("dest", _) if self.kind == Kind::Store => {
@@ -200,7 +223,7 @@ impl Output {
 
     fn check(mut self) -> Result<Output, String> {
         match (self.kind, &self.dest) {
-            (Kind::Store, _) => {}
+            (Kind::Store | Kind::Registry, _) => {}
             (Kind::Local, None) => return Err("type=local needs dest=DIRECTORY".to_owned()),
             (Kind::Local, Some(dest)) if dest.as_os_str() == "-" => {
                 return Err("type=local is a directory; type=tar goes to stdout".to_owned());
@@ -216,6 +239,32 @@ impl Output {
             _ => {}
         }
         Ok(self)
+    }
+}
+
+/// Takes the options that only `type=registry` has; `false`: it is none of them.
+fn registry_option(key: &str, value: &str) -> Result<bool, String> {
+    let said = match key {
+        "dest" => {
+            return Err(
+                "type=registry has no dest: name= or --tag names what is pushed".to_owned(),
+            );
+        }
+        "push" | "push-by-digest" | "unpack" | "store" => truth(key, value)?,
+        key if key.starts_with("registry.") => {
+            return Err(format!(
+                "{key}: --tls-verify=false says so, of the registries that this build asks"
+            ));
+        }
+        _ => return Ok(false),
+    };
+    match key {
+        "push" if !said => Err("type=registry pushes; type=store does not".to_owned()),
+        "push-by-digest" if said => {
+            Err("push-by-digest=true is not supported: a push is to a tag".to_owned())
+        }
+        // The store has the image whatever is said, and unpacks it when that is needed.
+        _ => Ok(true),
     }
 }
 
@@ -377,6 +426,8 @@ mod tests {
             ("type=oci,tar=false,dest=dir", at(Kind::Oci, "dir")),
             ("type=docker,\"dest=a,b.tar\"", at(Kind::Docker, "a,b.tar")),
             ("type=store", (Kind::Store, None)),
+            ("type=registry", (Kind::Registry, None)),
+            ("type=image,name=a,push=true", (Kind::Registry, None)),
         ] {
             assert_eq!(dest(text), expected, "{text}");
         }
@@ -392,8 +443,11 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_with_a_reason() {
         for (text, word) in [
-            ("type=registry", "push"),
+            ("type=registry,dest=x", "name="),
+            ("type=registry,push=false", "type=store"),
+            ("type=registry,registry.insecure=true", "--tls-verify"),
             ("type=image,name=x", "store"),
+            ("type=image,push=true,push-by-digest=true", "to a tag"),
             ("type=dokcer,dest=x", "docker"),
             ("type=docker", "dest"),
             ("type=local", "dest"),

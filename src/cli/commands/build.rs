@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::check;
-use super::outputs::{self, Outputs};
+use super::outputs::{self, Outputs, Pushing};
 use crate::archive::target;
 use crate::build::{self, Input, Options};
 use crate::cli::args::build::{BuildArgs, Call};
@@ -59,11 +59,22 @@ pub fn run(arguments: &BuildArgs, context: &mut Context) -> Result {
     outputs::remove_stale(arguments)?;
     let noted = check::Noted::new(&*display);
     let built = build::build(&lease, input, &options, &Native, &cancel, &noted);
+    let built = built.map_err(failed).and_then(|built| {
+        if let Some(client) = &options.registry {
+            let pushing = Pushing {
+                client,
+                cancel: &cancel,
+                sink: &noted,
+            };
+            outputs.push(&built, &lease, &pushing)?;
+        }
+        Ok(built)
+    });
     display.finish();
     if context.progress && !matches!(kind, Kind::Quiet | Kind::Rawjson) {
         noted.tell();
     }
-    let written = built.map_err(failed).and_then(|built| {
+    let written = built.and_then(|built| {
         let stop = || cancel.is_cancelled();
         outputs.write(&built.digest, &store, &stop, context)?;
         Ok(built)

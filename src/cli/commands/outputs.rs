@@ -10,15 +10,27 @@ use serde_json::{Map, Value, json};
 
 use crate::archive::target::{self, Stop};
 use crate::archive::{Package, Saved, rootfs};
-use crate::build::Built;
+use crate::build::{self, Built, Event};
 use crate::cli::args::BuildArgs;
 use crate::cli::args::output::{Annotation, Kind, Output, Scope};
 use crate::cli::context::native_platform;
-use crate::cli::{Context, Result, exit, output};
+use crate::cli::{Context, Result, exit, output, registries};
+use crate::executor::Cancel;
 use crate::fsutil::IoContext;
 use crate::layer::{Compression, Skipped};
 use crate::oci::{Digest, Platform, Reference, media};
-use crate::store::Store;
+use crate::registry::{Client, push};
+use crate::store::{Lease, Store};
+
+/// What a push after a build is done with.
+pub struct Pushing<'a> {
+    /// Who asks registries.
+    pub client: &'a Client,
+    /// Ends it.
+    pub cancel: &'a Cancel,
+    /// The build's display.
+    pub sink: &'a dyn build::Sink,
+}
 
 /// What the arguments come to, held against each other.
 #[derive(Debug)]
@@ -46,7 +58,10 @@ impl Outputs {
         platforms: &[Platform],
         context: &Context,
     ) -> Result<Outputs> {
-        let outputs = arguments.outputs.clone();
+        let mut outputs = arguments.outputs.clone();
+        if arguments.push {
+            outputs.push(Output::push());
+        }
         let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
         if to_stdout > 1 {
             return Err(exit::usage_error("only one --output can go to stdout"));
@@ -59,7 +74,7 @@ impl Outputs {
         if to_stdout == 1 {
             output::refuse_terminal(context)?;
         }
-        let mut made = Outputs {
+        let made = Outputs {
             names: arguments.tags.clone(),
             tags: arguments.tags.clone(),
             compression: compression(arguments)?,
@@ -71,6 +86,9 @@ impl Outputs {
             },
             outputs,
         };
+        // Before anything is built.
+        made.pushed()?;
+        let mut made = made;
         for output in made
             .outputs
             .iter()
@@ -122,6 +140,44 @@ impl Outputs {
         Ok(())
     }
 
+    /// The names in registries that the image is to be pushed to.
+    fn pushed(&self) -> Result<Vec<Reference>> {
+        let mut found: Vec<Reference> = Vec::new();
+        for output in self.outputs.iter().filter(|o| o.kind == Kind::Registry) {
+            let names = match output.names.is_empty() {
+                true => &self.names,
+                false => &output.names,
+            };
+            if names.is_empty() {
+                return Err(exit::usage_error(
+                    "a push needs a name: -t HOST/NAME:TAG says what the image is called in its registry",
+                ));
+            }
+            for name in names {
+                let name = name.parse::<Reference>()?;
+                if !found.contains(&name) {
+                    found.push(name);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Pushes what was built to its names, if that was asked for. The progress is the build's.
+    pub fn push(&self, built: &Built, lease: &Lease, with: &Pushing) -> Result {
+        let tell = |event| with.sink.event(Event::Transfer(event));
+        for name in self.pushed()? {
+            let pushed = push::push(with.client, lease, &built.digest, &name, &tell, with.cancel);
+            pushed.map_err(registries::told).with_context(|| {
+                format!(
+                    "the image is in the store, but was not pushed to {}",
+                    name.full()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
     /// Writes all of it for the manifest or index that was built.
     pub fn write(
         &self,
@@ -163,7 +219,7 @@ impl Outputs {
             }]
         };
         match output.kind {
-            Kind::Store => {}
+            Kind::Store | Kind::Registry => {}
             Kind::Local => {
                 refuse_store(dest, store)?;
                 let images = rootfs::images(store, built)?;

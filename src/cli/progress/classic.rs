@@ -80,6 +80,14 @@ impl State {
                     self.write(format!("{said}\n").as_bytes());
                 }
             }
+            Event::CacheImport { cache } => {
+                self.pulled.begin(false);
+                self.write(format!("Importing cache from {cache}\n").as_bytes());
+            }
+            Event::CacheExport { cache } => {
+                self.pulled.begin(true);
+                self.write(format!("Exporting cache to {cache}\n").as_bytes());
+            }
             Event::Warning { message } => self.write(format!("[Warning] {message}\n").as_bytes()),
             Event::StepStarted { step } => {
                 let line = self.opening(*step);

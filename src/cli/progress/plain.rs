@@ -52,6 +52,8 @@ struct State {
     shown: Vec<StepNumber>,
     /// The base that is being pulled.
     pulled: Rows,
+    /// Whether the steps are done: what is moved then follows them.
+    committed: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,7 @@ impl Plain {
                 waiting: BTreeMap::new(),
                 shown: Vec::new(),
                 pulled: Rows::default(),
+                committed: false,
             })),
             ticker: Mutex::new(None),
         }
@@ -120,10 +123,19 @@ impl State {
             | Event::ContainerStarted { .. }
             | Event::ContainerRemoved { .. } => {}
             Event::Transfer(event) => {
+                let number = if self.committed { end } else { 0 };
                 let said = self.pulled.take(event, true).unwrap_or_default();
                 for line in said.lines() {
-                    self.write(format!("#0 {line}\n").as_bytes());
+                    self.write(format!("#{number} {line}\n").as_bytes());
                 }
+            }
+            Event::CacheImport { cache } => {
+                self.pulled.begin(false);
+                self.write(format!("#0 importing cache manifest from {cache}\n").as_bytes());
+            }
+            Event::CacheExport { cache } => {
+                self.pulled.begin(true);
+                self.write(format!("#{end} exporting cache to {cache}\n").as_bytes());
             }
             Event::Warning { message } => {
                 let message = text::clean(message);
@@ -156,6 +168,7 @@ impl State {
                 self.next(now);
             }
             Event::Committed { image } => {
+                self.committed = true;
                 self.pass_on_all();
                 self.write(format!("#{end} writing image {image}\n").as_bytes());
             }

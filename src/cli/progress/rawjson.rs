@@ -112,6 +112,8 @@ impl State {
             ),
             Event::Warning { message } => ("warning", json!({ "message": message })),
             Event::Transfer(event) => transfer(event),
+            Event::CacheImport { cache } => ("cache_import", json!({ "cache": cache })),
+            Event::CacheExport { cache } => ("cache_export", json!({ "cache": cache })),
             Event::StepStarted { step } => ("step_started", json!({ "step": step })),
             Event::StepCached { step } => ("step_cached", json!({ "step": step })),
             Event::StepWaiting { step } => ("step_waiting", json!({ "step": step })),

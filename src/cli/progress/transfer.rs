@@ -101,6 +101,20 @@ impl Rows {
         }
     }
 
+    /// Begins to show layers that come, or that are sent.
+    pub fn begin(&mut self, pushing: bool) {
+        *self = Rows {
+            pushing,
+            ..Rows::default()
+        };
+    }
+
+    /// A line for each layer that is on its way, at most so many.
+    pub fn moving(&self, limit: usize) -> Vec<String> {
+        let rows = self.rows.iter().filter(|row| !row.state.is_final());
+        rows.take(limit).map(|row| self.line(row)).collect()
+    }
+
     fn verb(&self) -> &'static str {
         match self.pushing {
             true => "Pushing",

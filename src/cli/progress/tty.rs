@@ -100,10 +100,21 @@ impl Sink for Tty {
             Event::Committed { image } => state.end.push(format!("writing image {image}")),
             Event::Tagged { name } => state.end.push(format!("naming to {name}")),
             Event::Warning { message } => state.warnings.push(message),
+            Event::CacheImport { cache } => {
+                state.pulled.begin(false);
+                state.pulling = Some(format!("importing cache from {cache}"));
+            }
+            Event::CacheExport { cache } => {
+                state.pulled.begin(true);
+                state.end.push(format!("exporting cache to {cache}"));
+            }
             Event::Transfer(event) => {
                 let said = state.pulled.take(&event, false);
                 match event {
                     registry::Event::Pulling { .. } => state.pulling = said,
+                    registry::Event::Pushing { repository } => {
+                        state.end.push(format!("pushing to {repository}"));
+                    }
                     registry::Event::Pulled { .. } => state.pulling = None,
                     registry::Event::Warning { message } => state.warnings.push(message),
                     _ => {}
@@ -129,7 +140,19 @@ impl State {
             self.draw_pull(size);
             return;
         }
-        let lines = picture::during(&self.board, size, (self.settings.clock)());
+        // What a cache or a push moves meanwhile.
+        let mut moving = self.pulled.moving(size.rows / 3);
+        if let Some(last) = self.end.last().filter(|_| !moving.is_empty()) {
+            moving.insert(0, last.clone());
+        }
+        let rows = size.rows.saturating_sub(moving.len());
+        let room = Size { rows, ..size };
+        let mut lines = picture::during(&self.board, room, (self.settings.clock)());
+        let width = size.columns.saturating_sub(1);
+        lines.extend(moving.iter().map(|text| Line {
+            text: text::fit(&format!(" => {text}"), width),
+            paint: None,
+        }));
         self.put(&lines, size);
     }
 
@@ -286,6 +309,44 @@ mod tests {
         assert!(text.contains("(4/4) FINISHED"), "{text}");
         assert!(text.contains(" => naming to app:latest"), "{text}");
         assert!(!text.contains("cc main.c"), "collapsed: {text}");
+    }
+
+    #[test]
+    fn what_a_cache_moves_is_drawn_below_until_it_is_there() {
+        let stage = Stage::new(90, 20);
+        stage.show(side_by_side());
+        let (digest, size) = (crate::oci::Digest::of(b"layer"), 100_000_000);
+        let layer = |state| {
+            Event::Transfer(registry::Event::Layer {
+                digest,
+                size,
+                state,
+            })
+        };
+        let done = 52_000_000;
+        stage.show([
+            Event::CacheExport {
+                cache: "host/cache:main".into(),
+            },
+            layer(registry::LayerState::Prepared),
+            Event::Transfer(registry::Event::Moved { digest, done, size }),
+        ]);
+        let text = stage.screen.text();
+        assert!(
+            text.contains(" => exporting cache to host/cache:main"),
+            "{text}"
+        );
+        let row = format!(" => {}: Pushing [", digest.short());
+        assert!(text.contains(&row) && text.contains("52MB/100MB"), "{text}");
+        assert_eq!(text.matches("[+] Building").count(), 1, "{text}");
+        stage.show([layer(registry::LayerState::Pushed)]);
+        assert!(!stage.screen.text().contains(&row));
+        stage.tty.finish();
+        let text = stage.screen.text();
+        assert!(
+            text.contains(" => exporting cache to host/cache:main"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::catalog::Millis;
+use crate::cli::args::registry::RegistryArgs;
 use crate::cli::args::values;
 use crate::cli::config::PolicyWords;
 use crate::cli::config::policy::ScopeWord;
+use crate::cli::registries;
 use crate::cli::render::Format;
 use crate::gc::policy::{Room, Space};
-use crate::oci::Digest;
+use crate::oci::{Digest, Reference};
 
 /// In the short help and in the long one.
 macro_rules! examples {
@@ -21,6 +23,7 @@ Examples:
   rstore prune --intermediates --snapshots --max-used-space 50GB --reserved-space 10GB
   rstore prune --tagged --keep-last 3 --keep '^(prod|base):' --until 30d
   rstore prune --policy nightly --force
+  rstore prune --remote registry.example/cache/app --keep-last 50 --until 14d -n
   rstore prune -n --all --out plan.json; rstore prune --plan plan.json
 
 "
@@ -71,7 +74,10 @@ layers and snapshots as far as nothing else needs them.
 JSON (--format json) has `schema`; `plan` with `items` (each with `kind`, `size`, `freed`, `reason`,
 `last_used`), `untag`, `totals`, `kept` (how much stays for what), `target` and `policy`; `report` with
 `removed`, `rescued`, `failures` and `measured`; `freed`, `target_met`, `milliseconds`; with --plan
-`skipped`; and `unchanged` where nothing has changed since the same prune had nothing to do.
+`skipped`; and `unchanged` where nothing has changed since the same prune had nothing to do. With
+--remote: `plan` with `repository`, `items` (`kind`, `digest`, `tags`, `created`, `size`, `reason`),
+`kept` (`tag`, `digest`, `created`, `because`, `reason`) and `totals`; `report` with `deleted`,
+`untagged`, `rewritten` (a tag was written anew meanwhile) and `failures`; `milliseconds`.
 
 POLICIES have names in the configuration: /etc/rstore/config.toml, then
 $XDG_CONFIG_HOME/rstore/config.toml; see rstore-config(5). Flags beside --policy go before the
@@ -128,6 +134,19 @@ pub struct Args {
     /// Only what was made for or from this image
     #[arg(long, value_name = "REF", help_heading = "Scopes")]
     pub image: Option<String>,
+    /// The build caches in this repository of a registry instead, and nothing of the store
+    ///
+    /// Deletes what --cache-to type=registry has written there, with the tags that it has, as far as
+    /// --keep-last N (of the whole repository), --until AGE and --keep REGEX do not spare it. Age is
+    /// the time since a cache was last written, since a registry knows no last use. What is not a
+    /// build cache of rstore's is left alone. A digest goes only if all of its tags go. The
+    /// registry's own garbage collection gives back the space; see rstore-cache(7).
+    #[arg(long, value_name = "HOST/NAME", help_heading = "Scopes", value_parser = registries::reference, conflicts_with_all = [
+        "policy", "dangling", "stages", "intermediates", "snapshots", "cache", "cache_mounts", "all",
+        "tagged", "image", "filters", "grace", "ignore_broken", "max_used_space", "reserved_space",
+        "min_free_space", "plan", "out", "wait", "nice",
+    ])]
+    pub remote: Option<Reference>,
     /// Spare what was used within AGE, or since a time
     #[arg(long, value_name = "AGE|TIME", help_heading = "Rules")]
     pub until: Option<String>,
@@ -192,6 +211,8 @@ pub struct Args {
     /// Print sizes in bytes
     #[arg(long)]
     pub bytes: bool,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 impl Args {

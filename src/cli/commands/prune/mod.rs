@@ -10,6 +10,7 @@
 //! | [`args`] | the flags, their help |
 //! | [`filter`] | the filter engine of the lists, as the collector asks it |
 //! | `show` | what is told of a plan and of what came of it |
+//! | `remote` | the build caches in a registry |
 //! | `bar` | progress |
 
 use std::io::{self, BufRead, Write};
@@ -32,6 +33,7 @@ use crate::words;
 pub mod args;
 mod bar;
 pub mod filter;
+mod remote;
 mod show;
 
 pub use args::Args;
@@ -57,15 +59,15 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     if matches!(arguments.format, Format::Template(_)) {
         return Err(exit::usage_error("prune knows no templates"));
     }
+    if let Some(remote) = &arguments.remote {
+        can_ask(arguments, context)?;
+        return remote::run(arguments, remote, context);
+    }
     let words = words(arguments, context)?;
     let mut policy = words.policy(context.now)?;
     policy.ignore_broken = arguments.ignore_broken.clone();
     filter::read(&policy.filters, None, context.now)?;
-    if asks(arguments) && !(context.terminal.stdin && context.terminal.stdout) {
-        return Err(exit::usage_error(
-            "prune asks before it removes, and there is no terminal to ask on: say --force, or --dry-run to see what would go",
-        ));
-    }
+    can_ask(arguments, context)?;
     if arguments.nice {
         priority::lowest()?;
     }
@@ -101,6 +103,15 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             other => return other,
         }
     }
+}
+
+fn can_ask(arguments: &Args, context: &Context) -> Result {
+    if asks(arguments) && !(context.terminal.stdin && context.terminal.stdout) {
+        return Err(exit::usage_error(
+            "prune asks before it removes, and there is no terminal to ask on: say --force, or --dry-run to see what would go",
+        ));
+    }
+    Ok(())
 }
 
 fn asks(arguments: &Args) -> bool {
@@ -313,14 +324,18 @@ fn is_complete(report: &Report) -> bool {
     !report.stopped && report.failures.is_empty() && report.rescued == 0
 }
 
-/// Asks, and takes anything but a yes for a no.
 fn confirmed(plan: &Plan, look: &Look, context: &mut Context) -> Result<bool> {
-    write!(
-        context.out,
-        "Remove {} things and free {}? [y/N] ",
-        plan.items.len() + plan.untag.len(),
-        look.size(plan.totals.freed)
-    )?;
+    let things = plan.items.len() + plan.untag.len();
+    let freed = look.size(plan.totals.freed);
+    agreed(
+        &format!("Remove {things} things and free {freed}?"),
+        context,
+    )
+}
+
+/// Asks, and takes anything but a yes for a no.
+fn agreed(question: &str, context: &mut Context) -> Result<bool> {
+    write!(context.out, "{question} [y/N] ")?;
     context.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -215,7 +215,8 @@ fn document(done: &Done) -> Value {
     document
 }
 
-fn write_json(shown: Shown, document: &Value, context: &mut Context) -> Result {
+/// Writes a document as it was asked for.
+pub fn write_json(shown: Shown, document: &Value, context: &mut Context) -> Result {
     if shown == Shown::JsonLine {
         writeln!(context.out, "{document}")?;
     } else {
