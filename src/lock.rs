@@ -9,7 +9,8 @@
 //!
 //! | file | held by | mode | for |
 //! |---|---|---|---|
-//! | `rstore/lock` | whoever rewrites `index.json` or migrates the catalog | exclusive | milliseconds |
+//! | `rstore/lock` | whoever rewrites `index.json` or migrates the catalog; a prune while it unlinks a batch of blobs | exclusive | milliseconds |
+//! |  | whoever lets another tool write into the layout (`flock`) | exclusive | as long as that takes |
 //! | `rstore/prune.lock` | a prune | exclusive | the prune; a second one answers "busy" |
 //! | `rstore/leases/ID` | one writer | exclusive | its life; who can take it knows the writer is dead |
 //! | `rstore/cache-mounts/NAME/lock` | the steps that have the cache mount | as they share it | the step; a prune takes it to remove the mount |

@@ -5,7 +5,7 @@
 //! prune keeps by going over these sets until nothing changes: slowly, and by other code than the
 //! store's. The operations go through the library, but for those of other tools, which write files.
 //!
-//! `RSTORE_TEST_CASES` (24) says how many sequences are tried, `RSTORE_TEST_STEPS` (30) how long
+//! `RSTORE_TEST_CASES` (50) says how many sequences are tried, `RSTORE_TEST_STEPS` (30) how long
 //! they are at most, `RSTORE_TEST_SEED` (1) which they are: a change is not refused for what it did
 //! not bring. A failing sequence is made shorter, and printed.
 
@@ -151,7 +151,7 @@ fn number(variable: &str, default: u32) -> u32 {
 #[test]
 fn random_operations_leave_the_store_as_a_naive_model_says() {
     let config = Config {
-        cases: number("RSTORE_TEST_CASES", 24),
+        cases: number("RSTORE_TEST_CASES", 50),
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(u64::from(number("RSTORE_TEST_SEED", 1))),
         max_shrink_iters: 400,

@@ -112,8 +112,14 @@ pub(super) fn plan_and_doomed(
     plan.high_water = graph.high_water();
     plan.notes = ground.request.notes.clone();
     if !roots.unknown.is_empty() {
+        // What was named loses its name all the same: no byte goes by that.
+        let named = !ground.request.named.is_empty();
+        if named {
+            ground.fill_tags(&mut plan);
+        }
         plan.notes.push(format!(
-            "nothing is removed: a writer (lease {}) is older than the catalog, and what it uses is not known; try again when it has ended",
+            "{}: a writer (lease {}) is older than the catalog, and what it uses is not known; try again when it has ended",
+            if named { "nothing but names goes" } else { "nothing is removed" },
             roots.unknown.join(", ")
         ));
         plan.is_transient = true;
@@ -290,7 +296,7 @@ impl Ground<'_> {
         })
     }
 
-    fn fill(&self, verdict: &Verdict, plan: &mut Plan) -> Result<()> {
+    fn fill_tags(&self, plan: &mut Plan) {
         for (name, node) in self.graph.tags() {
             if self.request.untag.contains(name) {
                 plan.untag.push(Untag {
@@ -299,6 +305,10 @@ impl Ground<'_> {
                 });
             }
         }
+    }
+
+    fn fill(&self, verdict: &Verdict, plan: &mut Plan) -> Result<()> {
+        self.fill_tags(plan);
         self.fill_blobs(verdict, plan);
         let mut tally = Tally::default();
         self.fill_snapshots(verdict, &mut tally, plan)?;

@@ -311,6 +311,179 @@ fn the_sweep_itself_reads_an_index_that_another_tool_has_replaced() {
     assert_eq!(store.count(), 3);
 }
 
+/// Another tool finds one of our layers, which is garbage and old, and leaves it as it is: it writes
+/// a manifest around it, and no more.
+fn reuse(store: &Store, text: &str) -> (Digest, u64) {
+    let layer = layer(text);
+    let config = json!({ "architecture": "amd64", "os": "linux", "author": "another tool",
+        "rootfs": { "type": "layers", "diff_ids": [layer] } })
+    .to_string();
+    let config_digest = store.blob(config.as_bytes(), BlobKind::Unknown, "", true);
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": media::MANIFEST,
+        "config": { "mediaType": media::CONFIG, "digest": config_digest, "size": config.len() },
+        "layers": [{ "mediaType": media::LAYER, "digest": layer, "size": 3_000 * text.len() }],
+    })
+    .to_string();
+    let digest = store.blob(manifest.as_bytes(), BlobKind::Unknown, "", true);
+    (digest, manifest.len() as u64)
+}
+
+fn name_it(store: &Store, (digest, size): (Digest, u64)) {
+    store.change_index(|index| {
+        index.tag("reused:latest", media::MANIFEST, digest, size);
+    });
+}
+
+#[track_caller]
+fn assert_reused(store: &Store, image: (Digest, u64)) {
+    sync::index(&store.catalog, &store.layout, NOW).unwrap();
+    store.check();
+    assert!(store.has(&image.0) && store.has(&layer("a")) && !store.has(&layer("b")));
+    assert_eq!(
+        store.prune_dangling().removed.items,
+        0,
+        "it is whole and kept"
+    );
+    assert_eq!(store.count(), 3);
+}
+
+#[test]
+fn a_garbage_layer_that_another_tool_names_again_between_mark_and_condemnation_stays() {
+    let store = Store::new();
+    store.image("loose", of(&["a", "b"]));
+    let (graph, plan) = planned(&store);
+    let image = reuse(&store, "a");
+    name_it(&store, image);
+    assert!(store.execute(&graph, plan).rescued > 0);
+    assert_reused(&store, image);
+}
+
+#[test]
+fn a_garbage_layer_that_another_tool_names_again_between_condemnation_and_sweep_stays() {
+    let store = Store::new();
+    store.image("loose", of(&["a", "b"]));
+    condemn(&store);
+    let image = reuse(&store, "a");
+    name_it(&store, image);
+    sweep(&store);
+    assert_reused(&store, image);
+}
+
+#[test]
+fn a_garbage_layer_that_another_tool_names_again_between_two_batches_of_the_sweep_stays() {
+    let store = Store::new();
+    loose(&store);
+    store.image("loose", of(&["a", "b"]));
+    let (graph, plan) = planned(&store);
+    let mut image = None;
+    let mut act = |progress: &super::Progress| {
+        if progress.items > 0 && image.is_none() {
+            let reused = reuse(&store, "a");
+            name_it(&store, reused);
+            image = Some(reused);
+        }
+        true
+    };
+    super::execute(&store.layout, &store.catalog, &graph, plan, NOW, &mut act).unwrap();
+    assert_reused(&store, image.expect("the sweep has more than one batch"));
+}
+
+/// Who holds `rstore/lock` for another tool loses nothing that the tool has seen and not named yet:
+/// each batch of the sweep waits, and reads `index.json` again.
+#[test]
+fn nothing_is_swept_while_rstore_s_lock_is_held_for_another_tool() {
+    let store = Store::new();
+    store.image("loose", of(&["a", "b"]));
+    condemn(&store);
+    let lock = store.layout.lock_index().unwrap();
+    let image = std::thread::scope(|scope| {
+        let sweep = scope.spawn(|| sweep(&store));
+        // Time enough for a sweep that does not wait.
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(store.has(&layer("a")) && !sweep.is_finished());
+        let image = reuse(&store, "a");
+        let mut index = store.layout.index().unwrap();
+        index.tag("reused:latest", media::MANIFEST, image.0, image.1);
+        store.layout.write_index(&index, &lock).unwrap();
+        drop(lock);
+        assert!(sweep.join().unwrap().rescued > 0);
+        image
+    });
+    assert_reused(&store, image);
+}
+
+/// `rmi NAME`, in whose way another comes between its look at the store and its end.
+fn remove(store: &Store, name: &str, between: impl FnOnce()) -> Report {
+    let graph = store.graph();
+    let (_, node) = graph.tags().iter().find(|tag| tag.0 == name).unwrap();
+    let removal = super::plan::Removal {
+        node: *node,
+        name: Some(name.to_owned()),
+    };
+    let plan = super::plan_removal(&store.layout, &graph, &[removal], NOW).unwrap();
+    between();
+    store.execute(&graph, plan)
+}
+
+#[test]
+fn a_removal_takes_the_name_and_leaves_the_image_that_has_got_another_one_meanwhile() {
+    let store = Store::new();
+    let app = store.image("app", of(&["a"]));
+    store.tag("app:1", app);
+    let report = remove(&store, "app:1", || store.tag("app:2", app));
+    assert_eq!(report.untagged, ["app:1"]);
+    assert!(report.rescued > 0 && store.has(&app) && store.has(&layer("a")));
+    store.check();
+}
+
+#[test]
+fn a_removal_leaves_the_name_that_has_been_given_to_another_image_meanwhile() {
+    let store = Store::new();
+    let (old, new) = (
+        store.image("old", of(&["a"])),
+        store.image("new", of(&["b"])),
+    );
+    store.tag("app:1", old);
+    let report = remove(&store, "app:1", || {
+        store.untag("app:1");
+        store.tag("app:1", new);
+    });
+    assert_eq!(report.untagged, Vec::<String>::new());
+    assert!(!store.has(&old) && store.has(&new) && store.has(&layer("b")));
+    store.check();
+}
+
+#[test]
+fn a_removal_takes_a_name_that_has_gone_and_come_back_meanwhile() {
+    let store = Store::new();
+    let app = store.image("app", of(&["a"]));
+    store.tag("app:1", app);
+    let report = remove(&store, "app:1", || {
+        store.untag("app:1");
+        store.tag("app:1", app);
+    });
+    assert_eq!(report.untagged, ["app:1"]);
+    assert_eq!(store.count(), 0);
+}
+
+/// What its writers rely on is not known, but a name that was asked for goes nevertheless.
+#[test]
+fn a_removal_takes_nothing_but_names_while_a_writer_is_older_than_the_catalog() {
+    let store = Store::new();
+    let app = store.image("app", of(&["a"]));
+    store.tag("app:1", app);
+    let path = store.layout.private().join("leases/of-a-lost-catalog");
+    let lock = crate::lock::FileLock::exclusive(&path).unwrap();
+    let report = remove(&store, "app:1", || ());
+    assert_eq!(report.untagged, ["app:1"]);
+    assert!(report.removed.items == 0 && store.has(&app) && store.has(&layer("a")));
+    assert_eq!(store.prune_dangling().removed.items, 0);
+    drop(lock);
+    store.prune_dangling();
+    assert_eq!(store.count(), 0);
+}
+
 #[test]
 fn lists_and_sums_can_be_made_at_every_moment_of_a_prune() {
     let store = Store::new();

@@ -14,8 +14,10 @@
 //! made from: after each batch the survivors are closed. `index.json` is written before the
 //! transaction that condemns commits, so that nothing on the disk names what is condemned; a crash
 //! in between leaves images that nothing names, and the next prune takes them.
+//!
+//! **Stages** of an intermediate image that goes are handed on to what stays of its line.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::catalog::blob::{BlobKind, HighWater};
 use crate::catalog::{self, Catalog, Millis, WriteError, Writer, sync};
@@ -126,6 +128,7 @@ impl<'a> Condemning<'a> {
             reap(tx, self.layout, &files)?;
             tx.set_meta(UNFINISHED, "1")?;
             self.catch_up(tx)?;
+            self.hand_on_stages(tx)?;
             self.rewrite_index(tx, &lock, report)?;
             self.condemn_snapshots(tx)?;
             self.forget_cache(tx)?;
@@ -251,10 +254,19 @@ impl<'a> Condemning<'a> {
         Ok(())
     }
 
+    /// Before what used them goes, images that stay are said to have used them.
+    fn hand_on_stages(&self, tx: &Writer) -> Outcome<()> {
+        let blob = |node| self.graph.node(node).blob;
+        for (image, stage) in handed_on(self.graph, &self.doomed) {
+            tx.put_stage_link(blob(image), blob(stage))?;
+        }
+        Ok(())
+    }
+
     fn condemn_snapshots(&self, tx: &Writer) -> Outcome<()> {
         let doomed = self.plan.items.iter();
         let doomed = doomed.filter(|item| item.kind == ItemKind::Snapshot);
-        let directories: hashbrown::HashSet<&str> = doomed
+        let directories: HashSet<&str> = doomed
             .filter_map(|item| item.id.rsplit('/').next())
             .collect();
         for snapshot in self.graph.snapshots() {
@@ -282,6 +294,32 @@ impl<'a> Condemning<'a> {
         }
         Ok(())
     }
+}
+
+/// The images that stay and were made from one that goes, with the stages that their lines used: a
+/// stage is that of the image whose build used it, and does not go with an intermediate image on
+/// the way. A crash after this leaves links that say the same twice.
+pub(super) fn handed_on<'a>(
+    graph: &'a ImageGraph,
+    doomed: &'a NodeSet,
+) -> impl Iterator<Item = (NodeId, NodeId)> + 'a {
+    let stays = |node: NodeId| !doomed.contains(node) && graph.node(node).present;
+    let orphans = graph.images().filter(move |image| {
+        let parent = image.parent();
+        stays(image.node()) && parent.is_some_and(|parent| doomed.contains(parent))
+    });
+    orphans.flat_map(move |image| {
+        let mut stages = Vec::new();
+        let mut seen = HashSet::new();
+        let mut ancestor = image.parent_image();
+        // A parent may lead back to where one came from.
+        while let Some(next) = ancestor.filter(|next| seen.insert(next.node())) {
+            let used = next.stages().filter(|stage| stays(*stage));
+            stages.extend(used.filter(|stage| graph.image(*stage).is_some()));
+            ancestor = next.parent_image();
+        }
+        stages.into_iter().map(move |stage| (image.node(), stage))
+    })
 }
 
 /// Ends the leases that are dead, where nothing else is to be done.

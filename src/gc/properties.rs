@@ -87,6 +87,19 @@ fn doomed_under(letters: &Letters, roots: &RootSet, policy: &Policy) -> NodeSet 
     doomed
 }
 
+/// `A&B` for what the images that stay inherit of those that go.
+fn handed_on(letters: &Letters, gone: &NodeSet) -> String {
+    let graph = &letters.graph;
+    let name = |node: NodeId| {
+        let mut one = NodeSet::of(graph);
+        one.insert(node);
+        letters.names(&one)
+    };
+    let pairs = crate::gc::condemn::handed_on(graph, gone);
+    let words = pairs.map(|(image, stage)| format!("{}&{}", name(image), name(stage)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// A plan in which these go, each freeing some bytes of its own.
 fn plan_of(letters: &Letters, doomed: &NodeSet, scope: &Scope) -> Plan {
     let graph = &letters.graph;
@@ -258,6 +271,27 @@ proptest! {
         for node in after.iter() {
             prop_assert!(before.contains(node), "{text}: {} became {}", letters.names(&before), letters.names(&after));
         }
+    }
+
+    #[test]
+    fn the_next_prune_finds_nothing_that_this_one_might_have_taken(
+        text in graphs(), uses in uses(), scope in scopes(), until in prop::option::of(1..10i64)
+    ) {
+        let before = Letters::new(&format!("{text} {uses}"));
+        let policy = Policy { scope, until: until.map(|until| until * 1_000), ..Policy::default() };
+        let gone = doomed_under(&before, &before.roots(), &policy);
+        let names = before.names(&gone);
+        // What has gone is absent, and so are the configs of images.
+        let absent = names.chars().map(|name| match name {
+            'A'..='F' => format!("?{name} ?{name}."),
+            name => format!("?{name}"),
+        });
+        let absent: Vec<String> = absent.collect();
+        let inherited = handed_on(&before, &gone);
+        let after = Letters::new(&format!("{text} {uses} {inherited} {}", absent.join(" ")));
+        let again = doomed_under(&after, &after.roots(), &policy);
+        let again = after.names(&again);
+        prop_assert_eq!(again.replace(|name| names.contains(name), ""), "", "{} {}", text, uses);
     }
 
     #[test]

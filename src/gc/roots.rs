@@ -5,8 +5,8 @@
 //! | file | row | it is |
 //! |---|---|---|
 //! | locked | there | alive |
-//! | free, or missing | there | dead: its owner locked the file before it wrote the row |
-//! | locked, younger than the catalog | missing | in its first or last moment, when it pins nothing |
+//! | free, or missing | there | dead: its owner locked the file before it wrote the row; or in its last moment |
+//! | locked, younger than the catalog | missing | in its first moment, when it pins nothing |
 //! | locked, older than the catalog | missing | a writer whose pins are in a catalog that was lost |
 //! | free | missing | left by a crash; under its hidden name perhaps in its first moment |
 //!

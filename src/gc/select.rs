@@ -6,6 +6,12 @@
 //! ```
 //! An image that goes is one that nothing keeps for its own sake; whether its blobs go too is for
 //! the marking to say.
+//!
+//! **One run reaches the fixpoint.** What goes held nothing that the same scope would take and this
+//! run leaves. By its parents it held intermediates, which go or are spared by themselves. By its
+//! step an intermediate image held stages, which only `--stages` takes: a tagged image's build used
+//! them, and it is that image which is said to have used them once the intermediate one has gone
+//! (`condemn`).
 
 use hashbrown::{HashMap, HashSet};
 use regex::Regex;

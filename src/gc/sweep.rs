@@ -15,6 +15,13 @@
 //! systems like it. Trees are large: the transaction only renames them to a tombstone, and they
 //! are removed after it.
 //!
+//! **Other tools** know no catalog. Each batch reads `index.json` again, if it is not the one of the
+//! last look, and takes in what it names: blobs that a new manifest points at are rescued, also
+//! those that nobody has written again. It does that under `rstore/lock`, which whoever lets another
+//! tool write holds for it (flock(1)): between that tool's look for a blob and its entry in
+//! `index.json` nothing is removed. Without the lock a blob may go that the tool has seen and not
+//! named yet; fsck finds such an image, and copying it again mends it.
+//!
 //! **A second look.** An edge, a pin or a tag that leads to a condemned blob came after the
 //! condemnation, since rows that go are deleted with it: such a blob is rescued, not removed.
 
@@ -102,12 +109,14 @@ impl Sweep<'_> {
             if !self.go_on() {
                 break;
             }
+            let lock = self.layout.lock_index()?;
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
                 let removed = remove_batch(tx, self.layout, batch, &seen)?;
                 seen.version = tx.version()?;
                 Ok(removed)
             })?;
+            drop(lock);
             self.count(batch, removed, &mut gone);
             if gone.len() >= FORGET {
                 self.forget(&mut gone, &mut seen)?;

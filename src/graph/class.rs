@@ -16,6 +16,9 @@
 //! All ways are kept ([`Holds`]), not only the first: what may be removed is what *every* one of
 //! its ways allows. Otherwise a new tag could turn a stage image into an intermediate one, and so
 //! make a prune take more than before.
+//!
+//! A signature of an image that is held by its lineage alone, as an intermediate or a stage image,
+//! is held as that image is, and goes with it: it must not hold the image that it is about.
 
 use super::walk::{NodeSet, Roles};
 use super::{ImageGraph, NodeId, RootKind, RootSet};
@@ -129,10 +132,20 @@ impl Holds {
         }
     }
 
+    /// These ways and those.
+    pub const fn and(self, more: Holds) -> Holds {
+        Holds {
+            bits: self.bits | more.bits,
+        }
+    }
+
     /// Whether this is one of them.
     pub const fn contains(self, state: State) -> bool {
         self.bits >> state as u8 & 1 == 1
     }
+
+    /// The ways by descent: those in spite of which a prune may take an image.
+    pub const LINEAGE: Holds = Holds::NONE.with(State::Intermediate).with(State::Stage);
 
     /// Whether all of them are among `others`.
     pub const fn within(self, others: Holds) -> bool {
@@ -191,9 +204,13 @@ impl Classes {
     }
 
     fn add(&mut self, node: NodeId, state: State) -> bool {
+        self.add_all(node, Holds::NONE.with(state))
+    }
+
+    fn add_all(&mut self, node: NodeId, more: Holds) -> bool {
         let holds = &mut self.holds[node.index()];
-        let new = !holds.contains(state);
-        *holds = holds.with(state);
+        let new = !more.within(*holds);
+        *holds = holds.and(more);
         new
     }
 
@@ -208,20 +225,20 @@ impl Classes {
                 }
             };
             if self.add(root.node, state) {
-                self.members(graph, root.node);
+                self.members(graph, root.node, Holds::NONE.with(State::Member));
             }
         }
     }
 
-    /// What a held document points at as a document: an index at its members, a signature at what
-    /// it signs.
-    fn members(&mut self, graph: &ImageGraph, node: NodeId) -> Vec<NodeId> {
+    /// What a held document points at as a document is held in these ways: the members of an index,
+    /// what a signature signs.
+    fn members(&mut self, graph: &ImageGraph, node: NodeId, holds: Holds) -> Vec<NodeId> {
         let mut pending = vec![node];
         let mut found = Vec::new();
         while let Some(node) = pending.pop() {
             for (target, role) in graph.links(node) {
                 let follows = matches!(role, Role::Child | Role::Other | Role::Subject);
-                if follows && self.add(target, State::Member) {
+                if follows && self.add_all(target, holds) {
                     pending.push(target);
                     found.push(target);
                 }
@@ -275,22 +292,26 @@ impl Classes {
         }
     }
 
-    /// What signs or describes a held image, and what signs that.
+    /// What signs or describes a held image, and what signs that: for its own sake only where the
+    /// image is held by more than its lineage.
     fn referrers(&mut self, graph: &ImageGraph) {
         let mut pending: Vec<NodeId> = (0..graph.len())
             .map(NodeId::at)
             .filter(|node| self.holds(*node) != Holds::NONE)
             .collect();
         while let Some(node) = pending.pop() {
-            let sources: Vec<NodeId> = graph
-                .holders(node)
-                .filter(|(_, role)| *role == Role::Subject)
-                .map(|(source, _)| source)
-                .collect();
-            for source in sources {
-                if self.add(source, State::Referrer) {
+            let holds = self.holds(node);
+            let (referrer, member) = match holds.within(Holds::LINEAGE) {
+                true => (holds, holds),
+                false => (
+                    Holds::NONE.with(State::Referrer),
+                    Holds::NONE.with(State::Member),
+                ),
+            };
+            for (source, role) in graph.holders(node) {
+                if role == Role::Subject && self.add_all(source, referrer) {
                     pending.push(source);
-                    pending.extend(self.members(graph, source));
+                    pending.extend(self.members(graph, source, member));
                 }
             }
         }
@@ -358,6 +379,16 @@ mod tests {
             states(text, "X Y A B S C"),
             "tagged member member member referrer dangling"
         );
+    }
+
+    #[test]
+    fn a_signature_of_an_intermediate_image_does_not_hold_it_and_is_what_it_is() {
+        let letters = Letters::new("A->a B->b C->c B^A C&A S=>A T=>C C^B +C");
+        let classes = Classes::of(&letters.graph, &letters.roots());
+        let holds = |name| classes.holds(letters.node(name));
+        assert_eq!(holds("A"), Holds::LINEAGE);
+        assert_eq!(holds("S"), Holds::LINEAGE);
+        assert!(holds("T").contains(State::Referrer));
     }
 
     #[test]

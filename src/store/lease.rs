@@ -4,7 +4,7 @@
 //! leases/.ID.tmp  created, locked ──rename──▶ leases/ID ──▶ row in `lease`
 //! ```
 //! The file is locked before it has its name, so that whoever can take the lock of `leases/ID`
-//! knows that its owner is dead. What the owner makes outside of `blobs/` is named after the ID:
+//! knows that its owner is dead; and it goes before its row does. What the owner makes outside of `blobs/` is named after the ID:
 //! `ingest/ID-1`, `snapshots/ID-2`, `containers/…` by its row.
 
 use std::fs;
@@ -205,8 +205,10 @@ impl<'s> Lease<'s> {
         for directory in scratch.drain(..) {
             trees = trees.and(fsutil::remove_tree(&directory));
         }
-        let ended = self.store.write(|tx| Ok(tx.end_lease(&self.id)?));
+        // The file goes first: locked and without a row it would look like that of a writer whose
+        // pins were in a catalog that was lost, for whose sake nothing is removed.
         let removed = fsutil::remove_file(&self.store.private("leases").join(&self.id));
+        let ended = self.store.write(|tx| Ok(tx.end_lease(&self.id)?));
         drop(lock);
         self.turns().clear();
         trees?;
@@ -219,5 +221,66 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         // Whatever fails here, the lock goes with the process, and the next writer reaps the rest.
         let _ = self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::catalog::{Catalog, WriteError};
+    use crate::gc::roots::LeaseFiles;
+    use crate::graph::ImageGraph;
+    use crate::store::{Host, OpenMode};
+
+    struct TestHost;
+
+    impl Host for TestHost {
+        fn now(&self) -> Millis {
+            1_000
+        }
+
+        fn random(&self) -> [u8; 16] {
+            [7; 16]
+        }
+
+        fn boot(&self) -> &str {
+            "boot"
+        }
+
+        fn owners(&self) -> &str {
+            "host"
+        }
+    }
+
+    /// It would be taken for one whose pins were in a catalog that was lost, where the lease is as
+    /// old as the catalog, and nothing could be removed at that moment.
+    #[test]
+    fn a_lease_that_ends_is_at_no_moment_locked_and_without_a_row() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), OpenMode::Create, Arc::new(TestHost)).unwrap();
+        let lease = store.lease("build", "").unwrap();
+        let file = store.private("leases").join(lease.id());
+        let other = Catalog::open(&store.private("catalog.db")).unwrap();
+        std::thread::scope(|scope| {
+            // No row goes while this transaction lasts.
+            let body = |_: &crate::catalog::Writer| {
+                scope.spawn(|| lease.end().unwrap());
+                let began = Instant::now();
+                while file.exists() && began.elapsed() < Duration::from_secs(4) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok::<_, WriteError<crate::catalog::Error>>(())
+            };
+            other.write(body).unwrap();
+            assert!(!file.exists(), "the file waits for the row");
+        });
+        let graph = ImageGraph::load(&other).unwrap();
+        let files = LeaseFiles::probe(store.layout()).unwrap();
+        let roots = crate::gc::roots::collect(&graph, &files);
+        assert!(roots.unknown.is_empty() && roots.dead.is_empty());
+        assert_eq!(graph.leases(), []);
     }
 }

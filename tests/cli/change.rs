@@ -1,8 +1,9 @@
 //! Commands that change.
 
+use rstore::lock::FileLock;
 use serde_json::json;
 
-use crate::sample::{Everything, du, steady};
+use crate::sample::{Everything, Run, Sample, du, steady};
 
 #[test]
 fn a_tag_is_another_name_and_untag_takes_it_away_again() {
@@ -66,6 +67,87 @@ fn rmi_by_id_needs_force_where_there_are_several_names() {
     );
     let said = store.ok(&["rmi", "-f", &id]);
     assert!(said.contains("Untagged: app:1"), "{said}");
+}
+
+#[test]
+fn rmi_with_force_of_what_is_not_there_is_no_failure() {
+    let store = Everything::new().sample;
+    assert_eq!(store.rstore(&["rmi", "nothing-like-it"]).code, 1);
+    let run = store.rstore(&["rmi", "-f", "nothing-like-it", "app:1"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "Untagged: app:1\n"));
+    assert!(run.stderr.contains("nothing-like-it"), "{}", run.stderr);
+}
+
+/// Runs `rmi -f app:1`, and does something between its look at the store and its end: it has made
+/// its plan once it has the prunes' lock, and takes names away under the lock of index.json.
+fn rmi_with(store: &Sample, between: impl FnOnce()) -> Run {
+    let private = store.root().join("rstore");
+    // Whatever there is to be taken in is: the store is not written to before the plan is made.
+    store.ok(&["images"]);
+    let lock = FileLock::exclusive(&private.join("lock")).unwrap();
+    std::thread::scope(|scope| {
+        let rmi = scope.spawn(|| store.rstore(&["rmi", "-f", "app:1"]));
+        let prune = private.join("prune.lock");
+        let began = std::time::Instant::now();
+        while FileLock::try_exclusive(&prune).unwrap().is_some() {
+            assert!(began.elapsed().as_secs() < 60 && !rmi.is_finished());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        between();
+        drop(lock);
+        rmi.join().unwrap()
+    })
+}
+
+#[test]
+fn rmi_of_a_name_succeeds_whatever_others_name_between_its_look_and_its_end() {
+    let everything = Everything::new();
+    let (store, app) = (&everything.sample, &everything.app);
+    // The image had no other name, and gets one.
+    store.ok(&["untag", "app"]);
+    let run = rmi_with(store, || {
+        store.write_index(&[("app:1", *app), ("rescued:latest", *app)]);
+    });
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stdout, "Untagged: app:1\n", "nothing else has gone");
+    assert!(store.ok(&["images"]).contains("rescued"));
+    store.ok(&["fsck"]);
+}
+
+#[test]
+fn rmi_leaves_a_name_that_was_given_to_another_image_meanwhile_and_says_so() {
+    let everything = Everything::new();
+    let store = &everything.sample;
+    let run = rmi_with(store, || store.write_index(&[("app:1", everything.base)]));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(!run.stdout.contains("Untagged"), "{}", run.stdout);
+    let word = "\"app:1\" stays: it was given to another image meanwhile";
+    assert!(run.stderr.contains(word), "{}", run.stderr);
+    let names = store.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert_eq!(names, "app:1\n");
+    store.ok(&["fsck"]);
+}
+
+#[test]
+fn rmi_takes_the_name_while_a_writer_is_older_than_the_catalog_and_is_busy_where_there_is_none() {
+    let everything = Everything::new();
+    let store = &everything.sample;
+    store.ok(&["images"]);
+    let lease = store.root().join("rstore/leases/of-a-lost-catalog");
+    let lock = FileLock::exclusive(&lease).unwrap();
+    for name in ["app:1", "app"] {
+        let run = store.rstore(&["rmi", "-f", name]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stdout.starts_with("Untagged: app:") && run.stdout.lines().count() == 1);
+        let word = "nothing but names goes: a writer";
+        assert!(run.stderr.contains(word), "{}", run.stderr);
+    }
+    let digest = everything.app.digest.to_string();
+    assert!(store.digests().contains(&digest));
+    assert_eq!(store.rstore(&["rmi", &digest]).code, 75, "it has no name");
+    drop(lock);
+    store.ok(&["rmi", &digest]);
+    assert!(!store.digests().contains(&digest));
 }
 
 #[test]

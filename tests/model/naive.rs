@@ -18,7 +18,10 @@ pub struct Document {
     /// What a signature is about.
     pub subject: Option<Digest>,
     pub parent: Option<Digest>,
+    /// What its step used, and what those used that were between it and its line, and have gone.
     pub stages: Set,
+    /// The two as its text has them: what a new catalog reads.
+    pub written: (Option<Digest>, Set),
 }
 
 /// The store, as it should be.
@@ -53,10 +56,38 @@ impl Model {
         self.documents.keys().chain(&self.leaves).copied().collect()
     }
 
-    /// Forgets what is not among `left`.
+    /// Forgets what is not among `left`. Images that stay inherit the stages of their lines, and
+    /// know no more of those that went.
     pub fn retain(&mut self, left: &Set) {
+        let orphans = self.documents.iter().filter(|(digest, document)| {
+            let parent = document.parent.filter(|parent| self.is_image(parent));
+            left.contains(*digest) && parent.is_some_and(|parent| !left.contains(&parent))
+        });
+        let orphans: Vec<Digest> = orphans.map(|(digest, _)| *digest).collect();
+        for orphan in orphans {
+            let line = spread([orphan], |digest| self.made_from(digest, false));
+            let line = line.iter().filter_map(|digest| self.documents.get(digest));
+            let stages: Set = line.flat_map(|document| document.stages.clone()).collect();
+            let stages = stages.into_iter().filter(|stage| self.is_image(stage));
+            let stages: Vec<Digest> = stages.collect();
+            let document = self.documents.get_mut(&orphan).expect("a document");
+            document.stages.extend(stages);
+        }
+        let gone: Set = self.documents.keys().copied().collect();
+        let gone: Set = gone.difference(left).copied().collect();
         self.documents.retain(|digest, _| left.contains(digest));
         self.leaves.retain(|digest| left.contains(digest));
+        for document in self.documents.values_mut() {
+            document.parent = document.parent.filter(|parent| !gone.contains(parent));
+            document.stages.retain(|stage| !gone.contains(stage));
+        }
+    }
+
+    /// The catalog is lost: what documents say is all that is known.
+    pub fn read_again(&mut self) {
+        for document in self.documents.values_mut() {
+            (document.parent, document.stages) = document.written.clone();
+        }
     }
 
     fn document(&self, digest: &Digest) -> Option<&Document> {
@@ -144,13 +175,8 @@ impl Model {
         in_use.extend(spread(in_use.clone(), |digest| {
             self.made_from(digest, true)
         }));
-        // By what they are about.
-        let mut described: Set = [&own, &ancestors, &staged, &in_use]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
-        described = spread(described, |digest| {
+        // By what they are about, where that does not only stay for those that descend from it.
+        let described = spread(own.union(&in_use).copied(), |digest| {
             let referrers = self.referrers(digest);
             let with = spread(referrers.clone(), members);
             referrers.union(&with).copied().collect()

@@ -243,11 +243,18 @@ impl World {
         let mut content: Set = layers.iter().map(|layer| layer.digest).collect();
         content.insert(config);
         self.model.leaves.extend(&content);
+        let mut stages: Set = stage.into_iter().collect();
+        let written = (parent, stages.clone());
+        // Of one that was there already more is known.
+        if let Some(known) = self.model.documents.get(&digest) {
+            stages.extend(&known.stages);
+        }
         let document = Document {
             image: true,
             content,
             parent,
-            stages: stage.into_iter().collect(),
+            stages,
+            written,
             ..Document::default()
         };
         self.model.documents.insert(digest, document);
@@ -365,6 +372,7 @@ impl World {
         }
         self.open();
         self.model.pins.clear();
+        self.model.read_again();
         self.holders
             .iter_mut()
             .for_each(|holder| holder.lost = true);
@@ -429,15 +437,11 @@ impl World {
             &policy,
             self.host.now(),
         );
-        // Not so where intermediates go and stages stay: a stage that only an intermediate image had
-        // used is dangling once that has gone, and is the next prune's.
-        if stages || !intermediates {
-            assert_eq!(
-                again.expect("a plan").items,
-                [],
-                "pruning twice equals once"
-            );
-        }
+        assert_eq!(
+            again.expect("a plan").items,
+            [],
+            "pruning twice equals once"
+        );
         self.check_accounts();
     }
 
@@ -472,9 +476,8 @@ impl World {
             true
         });
         assert_eq!(report.expect("a removal").failures, []);
-        if !self.is_blocked() {
-            self.model.tags.remove(name);
-        }
+        // Also while nothing else may go.
+        self.model.tags.remove(name);
         let needed = self.model.rooted();
         self.take_what_is_left(&needed);
     }

@@ -4,18 +4,20 @@ use std::io::Write;
 
 use super::view::View;
 use super::{removal, why};
-use crate::cli::exit::Failure;
+use crate::cli::exit::{self, Failure};
 use crate::cli::{Context, Result};
 use crate::gc::plan::Removal;
 use crate::gc::{self, ItemKind, Plan, Report};
+use crate::graph::ResolveError;
+use crate::oci::Digest;
 
 /// Remove images: their names, and what only they needed
 ///
 /// Removes images: their names, and all that only they needed. What a tagged image descends from
 /// stays.
 ///
-/// A name takes that name away; the image goes with its last one. An ID takes all of an image's
-/// names away; where there are several, only with --force.
+/// A name takes that name away; the image goes with its last one, unless something else needs it.
+/// An ID takes all of an image's names away; where there are several, only with --force.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +28,8 @@ pub struct Args {
     /// Names, IDs or digests
     #[arg(value_name = "REF", required = true)]
     pub references: Vec<String>,
-    /// Remove an image that was named by its ID and has several names
+    /// Remove an image that was named by its ID and has several names; that something is not
+    /// there is no failure
     #[arg(short, long)]
     pub force: bool,
 }
@@ -36,7 +39,16 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let view = View::of(context.open_to_write()?, context.now)?.with_grace(context.now)?;
     let mut targets = Vec::new();
     for reference in &arguments.references {
-        targets.push(target(&view, reference, arguments.force)?);
+        match target(&view, reference, arguments.force) {
+            Ok(target) => targets.push(target),
+            Err(error) if arguments.force && is_unknown(&error) => {
+                context.tell(&exit::message(&error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if targets.is_empty() {
+        return Ok(());
     }
     let plan = match gc::plan_removal(view.store.layout(), &view.graph, &targets, context.now) {
         Err(gc::Error::Unreadable(unreadable)) => {
@@ -44,23 +56,37 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         }
         other => other?,
     };
+    removal::tell_notes(&plan, context)?;
+    let busy = plan.is_transient;
     let stays = staying(&view, &plan, &targets);
-    let removed = removed_lines(&plan);
+    let planned = Planned::of(&plan);
     let report = if plan.is_empty() {
         Report::default()
     } else {
         removal::execute(&view, plan, context.now)?
     };
+    let removed = planned.removed(&view, &report)?;
     for line in &removed {
         writeln!(context.out, "{line}")?;
     }
     context.flush()?;
+    for name in planned.left(&report) {
+        context.tell(&format!(
+            "note: {name:?} stays: it was given to another image meanwhile"
+        ));
+    }
     removal::outcome(&report)?;
     match (stays.is_empty(), removed.is_empty()) {
         (true, _) => Ok(()),
+        (false, true) if busy => Err(Failure::Busy(stays.join("; ")).into()),
         (false, true) => anyhow::bail!("{}", stays.join("; ")),
         (false, false) => Err(Failure::Partly(stays.join("; ")).into()),
     }
+}
+
+fn is_unknown(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<ResolveError>();
+    matches!(error, Some(ResolveError::Unknown { .. }))
 }
 
 /// Another image cannot be read: the names go, and what they pointed at has to stay for now.
@@ -74,9 +100,9 @@ fn only_untag(
     if plan.is_empty() {
         return Err(gc::Error::from(unreadable.clone()).into());
     }
-    let lines = removed_lines(&plan);
+    let planned = Planned::of(&plan);
     let report = removal::execute(view, plan, context.now)?;
-    for line in &lines {
+    for line in planned.removed(view, &report)? {
         writeln!(context.out, "{line}")?;
     }
     context.flush()?;
@@ -120,21 +146,50 @@ fn target(view: &View, reference: &str, force: bool) -> Result<Removal> {
     })
 }
 
-/// docker's words for what goes.
-fn removed_lines(plan: &Plan) -> Vec<String> {
-    let untagged = plan
-        .untag
-        .iter()
-        .map(|untag| format!("Untagged: {}", untag.name));
-    let deleted = plan
-        .items
-        .iter()
-        .filter(|item| {
+/// What was to go, kept until it is known what of it has gone: others may have begun to need it
+/// between the look at the store and the removal, or have given its name to something else.
+struct Planned {
+    names: Vec<String>,
+    /// What is told of an item, and the blob by which it is known whether it has gone.
+    items: Vec<(String, Option<Digest>)>,
+}
+
+impl Planned {
+    fn of(plan: &Plan) -> Planned {
+        let told = plan.items.iter().filter(|item| {
             matches!(
                 item.kind,
                 ItemKind::Image | ItemKind::Index | ItemKind::Layer
             )
-        })
-        .map(|item| format!("Deleted: {}", removal::item_name(item)));
-    untagged.chain(deleted).collect()
+        });
+        Planned {
+            names: plan.untag.iter().map(|untag| untag.name.clone()).collect(),
+            items: told
+                .map(|item| (removal::item_name(item), item.digest))
+                .collect(),
+        }
+    }
+
+    /// docker's words for what has gone.
+    fn removed(&self, view: &View, report: &Report) -> Result<Vec<String>> {
+        let untagged = report.untagged.iter();
+        let mut lines: Vec<String> = untagged.map(|name| format!("Untagged: {name}")).collect();
+        for (name, digest) in &self.items {
+            let row = match digest {
+                Some(digest) => view.store.catalog().read(|tx| tx.blob(digest))?,
+                None => None,
+            };
+            if row.is_none_or(|row| !row.present || row.condemned.is_some()) {
+                lines.push(format!("Deleted: {name}"));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Names that did not go.
+    fn left<'a>(&'a self, report: &'a Report) -> impl Iterator<Item = &'a String> {
+        self.names
+            .iter()
+            .filter(|name| !report.untagged.contains(name))
+    }
 }

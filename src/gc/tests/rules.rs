@@ -308,3 +308,72 @@ fn what_went_is_in_the_journal_by_name() {
         ("a:1", "taken by policy")
     );
 }
+
+/// The step that copied from it was an intermediate image's: the build was the tagged one's.
+#[test]
+fn a_stage_stays_a_stage_when_the_intermediate_image_that_used_it_goes() {
+    let store = Store::new();
+    let image = |name: &str, parent, stages: &[Digest]| {
+        let layers = &[name][..];
+        let new = New {
+            parent,
+            stages,
+            layers,
+            ..New::default()
+        };
+        store.image(name, new)
+    };
+    let stage = image("stage", None, &[]);
+    let below = image("below", None, &[stage]);
+    let between = image("between", Some(below), &[]);
+    let app = image("app", Some(between), &[]);
+    store.tag("app:latest", app);
+    let intermediates = policy(Scope {
+        intermediates: true,
+        ..Scope::default()
+    });
+    assert!(store.prune(&intermediates).removed.items > 0);
+    assert!(store.has(&stage) && !store.has(&below) && !store.has(&between));
+    for again in [&intermediates, &Policy::default()] {
+        assert_eq!(store.prune(again).removed.items, 0);
+    }
+    store.prune(&policy(Scope {
+        stages: true,
+        ..Scope::default()
+    }));
+    assert!(!store.has(&stage) && store.has(&app));
+}
+
+#[test]
+fn a_signature_of_an_intermediate_image_goes_with_it_in_one_run_and_stays_with_it_otherwise() {
+    let store = Store::new();
+    let layers: &[&str] = &["a"];
+    let below = store.image(
+        "below",
+        New {
+            layers,
+            ..New::default()
+        },
+    );
+    let signature = New {
+        subject: Some(below),
+        layers: &["s"],
+        ..New::default()
+    };
+    let signature = store.image("signature", signature);
+    let above = New {
+        parent: Some(below),
+        layers: &["b"],
+        ..New::default()
+    };
+    let app = store.image("app", above);
+    store.tag("app:latest", app);
+    assert_eq!(store.prune_dangling().removed.items, 0);
+    let intermediates = policy(Scope {
+        intermediates: true,
+        ..Scope::default()
+    });
+    store.prune(&intermediates);
+    assert!(!store.has(&below) && !store.has(&signature) && store.has(&app));
+    assert_eq!(store.prune(&intermediates).removed.items, 0);
+}
