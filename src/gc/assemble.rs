@@ -7,6 +7,7 @@
 //! ```
 //! The second round can only take away from what goes, so one is enough.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use hashbrown::{HashMap, HashSet};
@@ -43,6 +44,8 @@ pub(super) struct Request<'a> {
     pub named: Vec<NodeId>,
     /// Nothing but what this plan lists may go.
     pub saved: Option<&'a Plan>,
+    /// Names in `blobs/` that are no digests, where that is known.
+    pub strays: Option<&'a [OsString]>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// What the disk says of all blobs, where that is known already: then totals are asked for,
@@ -92,9 +95,10 @@ pub(super) fn plan_and_doomed(
 ) -> Result<(Plan, NodeSet)> {
     let ground = Ground {
         // Listed before leases are probed: see `roots`.
-        debris: match request.survey {
-            Some(survey) => debris::list_with(graph, layout, &survey.strays)?,
-            None => debris::list(graph, layout)?,
+        debris: match (request.survey, request.strays) {
+            (Some(survey), _) => debris::list_with(graph, layout, &survey.strays)?,
+            (None, Some(strays)) => debris::list_with(graph, layout, strays)?,
+            (None, None) => debris::list(graph, layout)?,
         },
         saved: request.saved.map(|saved| {
             let items = saved.items.iter();

@@ -43,7 +43,8 @@ fn planned(store: &Store) -> (ImageGraph, Plan) {
 /// Prunes up to the sweep, which is for the caller.
 fn condemn(store: &Store) {
     let (graph, plan) = planned(store);
-    let mut condemning = Condemning::new(&store.layout, &graph, &plan, NOW);
+    let doomed = super::condemn::doomed(&graph, &plan);
+    let mut condemning = Condemning::new(&store.layout, &graph, &plan, doomed, NOW);
     condemning
         .run(&store.catalog, &mut Report::default(), &mut || true)
         .unwrap();

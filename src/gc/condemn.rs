@@ -65,15 +65,14 @@ pub(super) struct Condemning<'a> {
 }
 
 impl<'a> Condemning<'a> {
-    pub fn new(layout: &'a Layout, graph: &'a ImageGraph, plan: &'a Plan, now: Millis) -> Self {
-        let mut doomed = NodeSet::of(graph);
-        for item in &plan.items {
-            let tree = matches!(item.kind, ItemKind::Snapshot | ItemKind::CacheRecord);
-            let digest = item.digest.as_ref().filter(|_| !tree);
-            if let Some(node) = digest.and_then(|digest| graph.find(digest)) {
-                doomed.insert(node);
-            }
-        }
+    /// `doomed` are the blobs of `plan`, which need not list any more those that are no documents.
+    pub fn new(
+        layout: &'a Layout,
+        graph: &'a ImageGraph,
+        plan: &'a Plan,
+        doomed: NodeSet,
+        now: Millis,
+    ) -> Self {
         Condemning {
             layout,
             graph,
@@ -282,6 +281,19 @@ impl<'a> Condemning<'a> {
         }
         Ok(())
     }
+}
+
+/// The blobs that a plan lists.
+pub(super) fn doomed(graph: &ImageGraph, plan: &Plan) -> NodeSet {
+    let mut doomed = NodeSet::of(graph);
+    for item in &plan.items {
+        let tree = matches!(item.kind, ItemKind::Snapshot | ItemKind::CacheRecord);
+        let digest = item.digest.as_ref().filter(|_| !tree);
+        if let Some(node) = digest.and_then(|digest| graph.find(digest)) {
+            doomed.insert(node);
+        }
+    }
+    doomed
 }
 
 /// Ends the leases that are dead, where nothing else is to be done.

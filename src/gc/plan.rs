@@ -354,6 +354,15 @@ impl Plan {
         self.items.len() - 1
     }
 
+    /// Takes configs, layers and the like off the list, once it is noted elsewhere which they are:
+    /// they are most of it, and its end needs the memory.
+    pub(super) fn forget_leaves(&mut self) {
+        use ItemKind::{Blob, Config, Layer};
+        let is_leaf = |item: &Item| matches!(item.kind, Config | Layer | Blob);
+        self.items.retain(|item| !is_leaf(item));
+        self.items.shrink_to_fit();
+    }
+
     /// The plan without its lists: what is left to tell when they are done.
     pub fn summary(&self) -> Plan {
         Plan {

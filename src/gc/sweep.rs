@@ -3,6 +3,7 @@
 //! ```text
 //! write transaction: what changed since? unlink what is *still* condemned     … a batch, again
 //! write transaction: forget the rows of so many batches that are still condemned     … again
+//!                    └─ meanwhile unlink what comes next, on a thread
 //! ```
 //! Who pinned a blob before its batch has it kept; who comes after finds it gone. Between the
 //! unlink and the forgetting the row stays condemned, as after a crash: nobody relies on such a
@@ -20,6 +21,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -28,7 +30,7 @@ use crate::catalog::blob::{BlobId, BlobKind};
 use crate::catalog::{Catalog, Millis, Reader, SqlResult, Version, WriteError, Writer, sync};
 use crate::fsutil::{self, IoContext};
 use crate::graph::ImageGraph;
-use crate::layout::{self, Layout};
+use crate::layout::{self, BlobStat, Layout};
 use crate::lock::FileLock;
 use crate::oci::Digest;
 
@@ -44,8 +46,10 @@ use super::{Error, Result};
 /// How many blobs one transaction removes: some tens of milliseconds.
 const BATCH: usize = 1_000;
 
-/// How many rows one transaction forgets: as long.
+/// How many rows one transaction forgets: as long. Where much goes it is a tenth of that: rows are
+/// found by digest, so that a few thousand of them touch every page of a large index.
 const FORGET: usize = 10_000;
+const PART: usize = 10;
 
 type Ids = HashSet<BlobId, FixedState>;
 
@@ -81,7 +85,7 @@ pub(super) struct Sweep<'a> {
     /// Manifests that are no images, so that they are counted as what they are.
     pub artifacts: HashSet<Digest, FixedState>,
     /// What the disk has already said of blobs, and the graph that tells which.
-    pub facts: Option<(&'a ImageGraph, &'a BlobFacts)>,
+    pub facts: Option<(&'a ImageGraph, BlobFacts)>,
     pub now: Millis,
 }
 
@@ -94,24 +98,36 @@ impl Sweep<'_> {
         if doomed.is_empty() {
             return Ok(());
         }
+        let mut seen = self.seen(&doomed, version)?;
         doomed.sort_unstable_by_key(|blob| (blob.rank, blob.inode));
-        let ids: Ids = doomed.iter().map(|blob| blob.id).collect();
-        let mut seen = self.seen(&ids, version)?;
+        let enough = FORGET.max(doomed.len() / PART);
         let mut gone = Vec::new();
-        for batch in doomed.chunks(BATCH) {
-            if !self.go_on() {
-                break;
-            }
+        let mut rest = doomed.as_slice();
+        while !rest.is_empty() && self.go_on() {
+            let forgets = gone.len() >= enough;
+            gone.sort_unstable();
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
-                let removed = remove_batch(tx, self.layout, batch, &seen)?;
-                seen.version = tx.version()?;
+                let removed = match (forgets, seen.disturbed) {
+                    (false, _) => {
+                        let batch = &rest[..rest.len().min(BATCH)];
+                        remove_batch(tx, self.layout, batch, &seen)?
+                    }
+                    (true, false) => forget_beside(tx, self.layout, rest, &seen, &gone)?,
+                    (true, true) => {
+                        tx.forget_blobs(&gone)?;
+                        Vec::new()
+                    }
+                };
+                seen.version = tx.version_after()?;
                 Ok(removed)
             })?;
-            self.count(batch, removed, &mut gone);
-            if gone.len() >= FORGET {
-                self.forget(&mut gone, &mut seen)?;
+            if forgets {
+                gone.clear();
             }
+            let (batch, left) = rest.split_at(removed.len());
+            self.count(batch, removed, &mut gone);
+            rest = left;
         }
         self.forget(&mut gone, &mut seen)
     }
@@ -121,7 +137,7 @@ impl Sweep<'_> {
         self.catalog.write(|tx| {
             seen.look_again(tx, self.layout, self.now)?;
             tx.forget_blobs(gone)?;
-            seen.version = tx.version()?;
+            seen.version = tx.version_after()?;
             Ok::<_, WriteError<Error>>(())
         })?;
         gone.clear();
@@ -315,8 +331,8 @@ impl Sweep<'_> {
         self.progress.freed += freed;
     }
 
-    /// Everything that is condemned, with what the disk says of it.
-    fn condemned(&self) -> Result<Vec<Doomed>> {
+    /// Everything that is condemned, by number, with what the disk says of it.
+    fn condemned(&mut self) -> Result<Vec<Doomed>> {
         let mut doomed = Vec::new();
         self.catalog.snapshot(|tx| {
             tx.each_condemned_blob(|id, digest, kind| {
@@ -330,13 +346,17 @@ impl Sweep<'_> {
                 });
             })
         })?;
+        // Both are in the order of the blobs' numbers.
+        let facts = self.facts.take();
+        let known = facts.iter().flat_map(|(graph, facts)| {
+            let number = |(node, stat): (_, &BlobStat)| (graph.node(node).blob, *stat);
+            facts.iter().map(number)
+        });
+        let mut known = known.peekable();
         for blob in &mut doomed {
-            let known = self.facts.and_then(|(graph, facts)| {
-                let node = graph.find_blob(blob.id)?;
-                facts.get(node).copied()
-            });
-            let stat = match known {
-                Some(stat) => Some(stat),
+            while known.next_if(|(id, _)| *id < blob.id).is_some() {}
+            let stat = match known.next_if(|(id, _)| *id == blob.id) {
+                Some((_, stat)) => Some(stat),
                 None => {
                     let stat = self.layout.blobs().stat(&blob.digest);
                     stat.map_err(layout::Error::from)?
@@ -359,12 +379,13 @@ impl Sweep<'_> {
         }
     }
 
-    /// What is known of the catalog besides the condemned, whose numbers are `ids`.
-    fn seen(&self, ids: &Ids, version: Version) -> Result<Seen> {
+    /// What is known of the catalog besides the condemned, which are sorted by number.
+    fn seen(&self, doomed: &[Doomed], version: Version) -> Result<Seen> {
         let mut needed = Ids::default();
+        let ids: Vec<BlobId> = doomed.iter().map(|blob| blob.id).collect();
         let edge = self.catalog.snapshot(|tx| {
             let mut need = |id: BlobId| {
-                if ids.contains(&id) {
+                if ids.binary_search(&id).is_ok() {
                     needed.insert(id);
                 }
             };
@@ -450,14 +471,46 @@ fn remove_batch(
             tx.rescue_blob(blob.id)?;
             Removal::Rescued
         } else {
-            match layout.blobs().remove(&blob.digest) {
-                Ok(_) => Removal::Done,
-                // It stays condemned, and the next prune tries again.
-                Err(error) => Removal::Failed(error.to_string()),
-            }
+            unlink(layout, blob)
         });
     }
     Ok(outcomes)
+}
+
+fn unlink(layout: &Layout, blob: &Doomed) -> Removal {
+    match layout.blobs().remove(&blob.digest) {
+        Ok(_) => Removal::Done,
+        // It stays condemned, and the next prune tries again.
+        Err(error) => Removal::Failed(error.to_string()),
+    }
+}
+
+/// Forgets the rows of `gone`, and for as long as that takes removes what comes next, none of which
+/// can have been rescued. Returns what became of the first of `rest`.
+fn forget_beside(
+    tx: &Writer,
+    layout: &Layout,
+    rest: &[Doomed],
+    seen: &Seen,
+    gone: &[BlobId],
+) -> Outcome<Vec<Removal>> {
+    let forgotten = AtomicBool::new(false);
+    let unlinking = || {
+        let free = |blob: &&Doomed| !seen.needed.contains(&blob.id);
+        let batch = rest.iter().take_while(free);
+        let batch = batch.take_while(|_| !forgotten.load(Ordering::Relaxed));
+        batch.map(|blob| unlink(layout, blob)).collect()
+    };
+    let outcomes = std::thread::scope(|scope| {
+        // Where there may be no more threads, nothing is unlinked meanwhile.
+        let thread = std::thread::Builder::new().spawn_scoped(scope, unlinking);
+        let done = tx.forget_blobs(gone);
+        forgotten.store(true, Ordering::Relaxed);
+        // What was removed has its row still, whatever comes of this.
+        let outcomes = thread.ok().and_then(|thread| thread.join().ok());
+        done.map(|()| outcomes.unwrap_or_default())
+    });
+    Ok(outcomes?)
 }
 
 /// Documents before what they point at.

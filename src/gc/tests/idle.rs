@@ -3,21 +3,23 @@
 use super::super::idle::{self, Fingerprint};
 use super::super::policy::{Room, Space};
 use super::*;
+use crate::graph::Depth;
 
 /// A prune as the command line does it: with a note where there was nothing to do.
 fn prune(store: &Store, policy: &Policy, now: crate::catalog::Millis) {
     let mut before = Fingerprint::take(&store.layout, &store.catalog).unwrap();
-    store.graph();
+    let depth = Depth::Removal;
+    let scanned = ImageGraph::load_scanned(&store.catalog, &store.layout, depth, now).unwrap();
+    let (graph, strays) = (scanned.graph, scanned.strays);
     if let Some(before) = &mut before {
-        before.taken_in(&store.catalog).unwrap();
+        before.taken_in(&store.catalog, &graph);
     }
-    let graph = store.graph();
     let plan = super::super::plan(&store.layout, &graph, policy, now).unwrap();
-    let (was_empty, told) = (plan.is_empty(), plan.summary());
+    let names = idle::names_after(&graph, &plan, strays.as_deref());
+    let told = plan.summary();
     store.execute(&graph, plan);
-    if was_empty {
-        idle::note(&store.layout, &store.catalog, &graph, &told, before, now).unwrap();
-    }
+    let (layout, catalog) = (&store.layout, &store.catalog);
+    idle::note(layout, catalog, &graph, &told, names, before, now).unwrap();
 }
 
 fn is_idle(store: &Store, policy: &Policy, now: crate::catalog::Millis) -> bool {
@@ -41,9 +43,9 @@ fn a_prune_with_nothing_to_do_is_remembered_for_its_policy_alone() {
     let store = Store::new();
     store.image("loose", layers(&["loose"]));
     assert!(!is_idle(&store, &policy, NOW));
-    // It has removed something: what came meanwhile is for the next one to see.
+    // One run reaches the end of it, and the names that are left are known.
     prune(&store, &policy, NOW);
-    assert!(!is_idle(&store, &policy, NOW));
+    assert!(is_idle(&store, &policy, NOW));
     prune(&store, &policy, NOW);
     assert!(is_idle(&store, &policy, NOW));
     let wider = super::policy(Scope::all());
