@@ -350,6 +350,8 @@ impl Catalog {
     pub fn snapshot<T>(&self, body: impl FnOnce(&Reader) -> SqlResult<T>) -> Result<T> {
         let run = || {
             let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            // Who reads tables from end to end comes back to no page.
+            connection.pragma_update(None, "cache_size", -2048)?;
             let transaction = connection.transaction()?;
             body(&Reader {
                 connection: &transaction,
@@ -399,6 +401,12 @@ impl Catalog {
     pub fn let_log_grow(&self, pages: i64) -> Result<()> {
         let set = |c: &Connection| c.pragma_update(None, "wal_autocheckpoint", pages);
         set(&self.lock()).map_err(|source| self.error(source))
+    }
+
+    /// Gives back the memory in which pages of the file are kept.
+    pub fn give_back_memory(&self) -> Result<()> {
+        let run = self.lock().execute_batch("PRAGMA shrink_memory");
+        run.map_err(|source| self.error(source))
     }
 
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune

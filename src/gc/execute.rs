@@ -63,7 +63,7 @@ pub(super) fn execute(
         let operation = operation(&plan);
         let doomed = super::condemn::doomed(graph, &plan);
         plan.forget_leaves();
-        let facts = std::mem::take(&mut plan.facts);
+        let found = std::mem::take(&mut plan.found);
         let mut condemning = Condemning::new(layout, graph, &plan, doomed, now);
         let whole = condemning.run(catalog, &mut report, &mut || on_progress(&progress))?;
         report.rescued += condemning.rescued;
@@ -83,9 +83,10 @@ pub(super) fn execute(
             progress,
             on_progress,
             artifacts,
-            facts: Some((graph, facts)),
+            found: Some((graph, found)),
             now,
         };
+        catalog.give_back_memory()?;
         if sweep.go_on() {
             sweep.blobs()?;
             sweep.snapshots()?;
@@ -131,7 +132,7 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
         progress: Progress::default(),
         on_progress: &mut |_| true,
         artifacts: Default::default(),
-        facts: None,
+        found: None,
         now,
     };
     sweep.blobs()?;

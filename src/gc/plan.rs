@@ -10,7 +10,7 @@ use crate::catalog::blob::HighWater;
 use crate::graph::{NodeId, State};
 use crate::oci::Digest;
 
-use super::disk::BlobFacts;
+use super::disk::Doomed;
 use super::kept::Kept;
 use super::policy::Policy;
 use super::target::Target;
@@ -252,7 +252,7 @@ pub struct Plan {
     pub by_name: bool,
     /// What the disk said of the blobs that go.
     #[serde(skip)]
-    pub(super) facts: BlobFacts,
+    pub(super) found: Doomed,
 }
 
 impl Item {
@@ -319,7 +319,7 @@ impl Plan {
             due: None,
             high_water: HighWater::default(),
             by_name: false,
-            facts: BlobFacts::default(),
+            found: Doomed::default(),
         }
     }
 

@@ -30,14 +30,14 @@ use crate::catalog::blob::{BlobId, BlobKind};
 use crate::catalog::{Catalog, Millis, Reader, SqlResult, Version, WriteError, Writer, sync};
 use crate::fsutil::{self, IoContext};
 use crate::graph::ImageGraph;
-use crate::layout::{self, BlobStat, Layout};
+use crate::layout::{self, Layout};
 use crate::lock::FileLock;
 use crate::oci::Digest;
 
 use super::cache_mounts;
 use super::condemn::{Outcome, caller, lift};
 use super::debris::{self, CONTAINERS, DebrisKind, SNAPSHOTS, TOMBSTONE};
-use super::disk::{self, BlobFacts, Tally};
+use super::disk::{self, Found, Tally};
 use super::plan::{Item, ItemKind, Plan};
 use super::report::{Failure, Progress, Report};
 use super::roots::{self, LeaseFiles};
@@ -48,7 +48,7 @@ const BATCH: usize = 1_000;
 
 /// How many rows one transaction forgets: as long. Where much goes it is a tenth of that: rows are
 /// found by digest, so that a few thousand of them touch every page of a large index.
-const FORGET: usize = 10_000;
+const FORGET: usize = if cfg!(test) { 100 } else { 10_000 };
 const PART: usize = 10;
 
 type Ids = HashSet<BlobId, FixedState>;
@@ -85,7 +85,7 @@ pub(super) struct Sweep<'a> {
     /// Manifests that are no images, so that they are counted as what they are.
     pub artifacts: HashSet<Digest, FixedState>,
     /// What the disk has already said of blobs, and the graph that tells which.
-    pub facts: Option<(&'a ImageGraph, BlobFacts)>,
+    pub found: Option<(&'a ImageGraph, disk::Doomed)>,
     pub now: Millis,
 }
 
@@ -347,21 +347,20 @@ impl Sweep<'_> {
             })
         })?;
         // Both are in the order of the blobs' numbers.
-        let facts = self.facts.take();
-        let known = facts.iter().flat_map(|(graph, facts)| {
-            let number = |(node, stat): (_, &BlobStat)| (graph.node(node).blob, *stat);
-            facts.iter().map(number)
+        let found = self.found.take();
+        let known = found.iter().flat_map(|(graph, found)| {
+            let number = |(node, found): (_, &Found)| (graph.node(node).blob, *found);
+            found.iter().map(number)
         });
         let mut known = known.peekable();
         for blob in &mut doomed {
             while known.next_if(|(id, _)| *id < blob.id).is_some() {}
-            let stat = match known.next_if(|(id, _)| *id == blob.id) {
-                Some((_, stat)) => Some(stat),
-                None => {
-                    let stat = self.layout.blobs().stat(&blob.digest);
-                    stat.map_err(layout::Error::from)?
-                }
-            };
+            if let Some((_, found)) = known.next_if(|(id, _)| *id == blob.id) {
+                (blob.inode, blob.freed) = (found.inode, found.freed());
+                continue;
+            }
+            let stat = self.layout.blobs().stat(&blob.digest);
+            let stat = stat.map_err(layout::Error::from)?;
             blob.inode = stat.map_or(0, |stat| stat.inode);
             blob.freed = stat.as_ref().map_or(0, disk::freed);
         }

@@ -148,6 +148,63 @@ fn directories_that_are_too_young_to_prove_anything_prove_nothing() {
 }
 
 #[test]
+fn what_another_tool_writes_after_a_removal_is_seen_by_its_name() {
+    let policy = Policy::default();
+    let store = Store::new();
+    let loose = store.image("loose", layers(&["loose"]));
+    prune(&store, &policy, NOW);
+    assert!(!store.has(&loose) && is_idle(&store, &policy, NOW));
+    let blobs = store.layout.blobs().directory().to_path_buf();
+    for name in [Digest::of(b"other").hex(), "stray".to_owned()] {
+        fs::write(blobs.join(&name), "other").unwrap();
+        assert!(!is_idle(&store, &policy, NOW), "{name}");
+        fs::remove_file(blobs.join(&name)).unwrap();
+        // The names are what they were.
+        assert!(is_idle(&store, &policy, NOW));
+    }
+}
+
+#[test]
+fn a_removal_under_a_rule_that_speaks_of_others_is_not_remembered() {
+    let store = Store::new();
+    store.image("loose", layers(&["loose"]));
+    let filtered = Policy {
+        filters: vec!["label!=keep".to_owned()],
+        ..Policy::default()
+    };
+    prune(&store, &filtered, NOW);
+    assert!(!is_idle(&store, &filtered, NOW));
+    prune(&store, &filtered, NOW);
+    assert!(is_idle(&store, &filtered, NOW));
+}
+
+#[test]
+fn somebody_else_s_change_beside_a_removal_is_not_lost() {
+    let policy = Policy::default();
+    let store = Store::new();
+    store.image("loose", layers(&["loose"]));
+    let depth = Depth::Removal;
+    let mut before = Fingerprint::take(&store.layout, &store.catalog).unwrap();
+    let scanned = ImageGraph::load_scanned(&store.catalog, &store.layout, depth, NOW).unwrap();
+    before
+        .as_mut()
+        .unwrap()
+        .taken_in(&store.catalog, &scanned.graph);
+    let plan = super::super::plan(&store.layout, &scanned.graph, &policy, NOW).unwrap();
+    let names = idle::names_after(&scanned.graph, &plan, scanned.strays.as_deref());
+    assert!(names.is_some());
+    let told = plan.summary();
+    let other = Catalog::open(store.catalog.path()).unwrap();
+    other
+        .write::<_, Error>(|tx| Ok(tx.set_meta("x", "y")?))
+        .unwrap();
+    store.execute(&scanned.graph, plan);
+    let (layout, catalog) = (&store.layout, &store.catalog);
+    idle::note(layout, catalog, &scanned.graph, &told, names, before, NOW).unwrap();
+    assert!(!is_idle(&store, &policy, NOW));
+}
+
+#[test]
 fn a_floor_of_free_space_is_looked_at_each_time() {
     let floor = |room| Policy {
         space: Space {
