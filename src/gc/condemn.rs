@@ -222,6 +222,11 @@ impl<'a> Condemning<'a> {
         lock: &crate::lock::FileLock,
         report: &mut Report,
     ) -> Outcome<()> {
+        // The mirror is of this moment. A large index takes much more memory than its names do.
+        let named = tx.index_entries()?.iter().all(|entry| entry.name.is_some());
+        if named && self.plan.untag.is_empty() {
+            return Ok(());
+        }
         let mut index = self.layout.index().map_err(caller)?;
         let mut untagged = Vec::new();
         let before = index.entries().len();
