@@ -326,10 +326,16 @@ fn contenders() -> Vec<Contender> {
         ),
         contender("rstore prune", false, true, rstore(&["prune", "-f"])),
         contender(
-            "rstore prune, nothing to do",
+            "rstore prune again: nothing to do",
             false,
             false,
             rstore(&["prune", "-f"]),
+        ),
+        contender(
+            "rstore prune -n: the whole walk",
+            false,
+            false,
+            rstore(&["prune", "-n"]),
         ),
     ];
     match find_program("umoci") {

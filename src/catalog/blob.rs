@@ -451,17 +451,21 @@ impl Writer<'_> {
     /// Forgets swept blobs, but for those that a writer has made again since, which are condemned
     /// no more. `ids` are sorted.
     pub fn forget_blobs(&self, ids: &[BlobId]) -> SqlResult<()> {
-        let mut layers = self.connection.prepare_cached(
-            "DELETE FROM layer WHERE blob IN (
-                 SELECT id FROM blob WHERE id BETWEEN ?1 AND ?2 AND condemned IS NOT NULL)",
-        )?;
-        let mut blobs = self.connection.prepare_cached(
-            "DELETE FROM blob WHERE id BETWEEN ?1 AND ?2 AND condemned IS NOT NULL",
+        let prepare = |text| self.connection.prepare_cached(text);
+        let mut blobs =
+            prepare("DELETE FROM blob WHERE id BETWEEN ?1 AND ?2 AND condemned IS NOT NULL")?;
+        let mut all = prepare("DELETE FROM layer WHERE blob BETWEEN ?1 AND ?2")?;
+        let mut orphans = prepare(
+            "DELETE FROM layer WHERE blob BETWEEN ?1 AND ?2
+                 AND NOT EXISTS (SELECT 1 FROM blob WHERE id = layer.blob)",
         )?;
         for run in runs(ids) {
             let ends = params![run[0], run[run.len() - 1]];
+            let layers = match blobs.execute(ends)? == run.len() {
+                true => &mut all,
+                false => &mut orphans,
+            };
             layers.execute(ends)?;
-            blobs.execute(ends)?;
         }
         Ok(())
     }

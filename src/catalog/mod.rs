@@ -27,6 +27,7 @@
 //! comparison. Times are milliseconds since the epoch, given by the caller.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -143,6 +144,7 @@ pub struct Catalog {
     connection: Mutex<Connection>,
     fresh: bool,
     actor: journal::Actor,
+    counted: AtomicI64,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -162,6 +164,10 @@ pub struct Reader<'a> {
 pub struct Writer<'a> {
     reader: Reader<'a>,
     actor: &'a journal::Actor,
+    /// The rows that the connection had changed before.
+    before: u64,
+    /// Whether it counts as a change.
+    counts: bool,
 }
 
 impl<'a> std::ops::Deref for Writer<'a> {
@@ -195,6 +201,19 @@ impl Reader<'_> {
     }
 }
 
+impl Writer<'_> {
+    /// What [`Catalog::version`] is once this transaction is committed, if it changes nothing more
+    /// and nobody else does.
+    pub fn version_after(&self) -> SqlResult<Version> {
+        let version = self.version()?;
+        let counted = self.counts && version.own != self.before;
+        Ok(Version {
+            own: version.own + u64::from(counted),
+            ..version
+        })
+    }
+}
+
 impl Catalog {
     /// Opens the catalog at `path`, making or migrating it. The caller holds the store's lock
     /// where the file may be missing or old; see [`Catalog::is_current`].
@@ -213,6 +232,7 @@ impl Catalog {
             connection: Mutex::new(connection),
             fresh,
             actor: journal::Actor::default(),
+            counted: AtomicI64::new(0),
         };
         catalog.fresh |= catalog.migrate()? == 0;
         Ok(catalog)
@@ -309,11 +329,15 @@ impl Catalog {
                     connection: &transaction,
                 },
                 actor: &self.actor,
+                before,
+                counts,
             })?;
-            if counts && transaction.total_changes() != before {
+            let changed = counts && transaction.total_changes() != before;
+            if changed {
                 schema::count_change(&transaction)?;
             }
             transaction.commit()?;
+            self.counted.fetch_add(changed.into(), Ordering::Relaxed);
             Ok(value)
         };
         run().map_err(|error| match error {
@@ -326,6 +350,8 @@ impl Catalog {
     pub fn snapshot<T>(&self, body: impl FnOnce(&Reader) -> SqlResult<T>) -> Result<T> {
         let run = || {
             let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            // Who reads tables from end to end comes back to no page.
+            connection.pragma_update(None, "cache_size", -2048)?;
             let transaction = connection.transaction()?;
             body(&Reader {
                 connection: &transaction,
@@ -358,6 +384,12 @@ impl Catalog {
         Err(error)
     }
 
+    /// How many of the changes that [`Reader::changes`] counts were made through this catalog since
+    /// it was opened.
+    pub fn own_changes(&self) -> i64 {
+        self.counted.load(Ordering::Relaxed)
+    }
+
     /// What changes with every change, by whatever connection.
     pub fn version(&self) -> Result<Version> {
         self.read(|tx| tx.version())
@@ -377,6 +409,12 @@ impl Catalog {
     pub fn fold_log(&self) -> Result<()> {
         let run = |c: &Connection| c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         run(&self.lock()).map_err(|source| self.error(source))
+    }
+
+    /// Gives back the memory in which pages of the file are kept.
+    pub fn give_back_memory(&self) -> Result<()> {
+        let run = self.lock().execute_batch("PRAGMA shrink_memory");
+        run.map_err(|source| self.error(source))
     }
 
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune
@@ -489,6 +527,28 @@ pub(crate) mod tests {
         let path = dir.path().join("catalog.db");
         std::fs::write(&path, vec![b'x'; 8192]).unwrap();
         assert!(Catalog::open(&path).unwrap_err().is_damage());
+    }
+
+    #[test]
+    fn whoever_writes_knows_the_version_that_follows() {
+        let (dir, catalog) = temporary();
+        for value in ["", "a", "b"] {
+            let foretold = catalog
+                .write(|tx| {
+                    if !value.is_empty() {
+                        tx.set_meta("x", value)?;
+                    }
+                    Ok::<_, WriteError<Error>>(tx.version_after()?)
+                })
+                .unwrap();
+            assert_eq!(catalog.version().unwrap(), foretold);
+        }
+        let before = catalog.version().unwrap();
+        let other = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        other
+            .write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta("x", "c")?))
+            .unwrap();
+        assert_ne!(catalog.version().unwrap(), before);
     }
 
     #[test]

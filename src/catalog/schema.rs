@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     MEMORY,
     REMOTE_FILES,
     JOURNAL_ITEMS,
+    FEWER_INDEXES,
 ];
 
 const FIRST: &str = "
@@ -274,6 +275,13 @@ CREATE TABLE journal_item (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Nobody looks a layer up by its diff ID, and a sweep reads all blobs once: neither is worth what
+/// an index costs whoever adds or removes a hundred thousand rows.
+const FEWER_INDEXES: &str = "
+DROP INDEX layer_diff;
+DROP INDEX blob_condemned;
+";
+
 /// In `meta`: how many transactions have changed something.
 pub const CHANGES: &str = "changes";
 
@@ -317,6 +325,12 @@ impl Reader<'_> {
         // One that does not know is taken to be younger than every writer.
         let born = self.meta("born")?.and_then(|born| born.parse().ok());
         Ok(born.unwrap_or(super::Millis::MAX))
+    }
+
+    /// How many transactions have changed something.
+    pub fn changes(&self) -> SqlResult<i64> {
+        let changes = self.meta(CHANGES)?;
+        Ok(changes.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     /// A value of the `meta` table.

@@ -26,6 +26,8 @@ use super::{Catalog, Error, Millis, Result, WriteError, Writer};
 
 const INDEX_SIGNATURE: &str = "index-signature";
 const BLOBS_SIGNATURE: &str = "blobs-signature";
+/// How many names in `blobs/` of that signature are no digests.
+const BLOBS_STRAYS: &str = "blobs-strays";
 
 /// A directory whose mtime is younger than this may still change within the same tick of the
 /// file system's clock, and so its mtime proves nothing (as in git's "racy" index entries).
@@ -492,49 +494,101 @@ fn type_and_size(layout: &Layout, named: &Named) -> Option<(String, u64)> {
     Some((media_type, size))
 }
 
+/// The directory of blobs, and what is known of it as it is.
+#[derive(Debug)]
+pub struct Directory {
+    signature: Signature,
+    known: bool,
+    strays: Option<usize>,
+}
+
+/// How what is in `blobs/` differs from what the catalog has.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Files that no row knows.
+    pub new: Vec<Digest>,
+    /// Rows whose file is gone.
+    pub vanished: Vec<Digest>,
+    /// How many names are not digests.
+    pub strays: usize,
+}
+
+impl Directory {
+    /// Looks at it; to be called before it is listed, so that what changes meanwhile is seen.
+    pub fn look(catalog: &Catalog, layout: &Layout) -> Result<Directory> {
+        let signature = Signature::of(layout.blobs().directory())?;
+        let (taken, strays) =
+            catalog.read(|tx| Ok((tx.meta(BLOBS_SIGNATURE)?, tx.meta(BLOBS_STRAYS)?)))?;
+        Ok(Directory {
+            known: taken.as_deref() == Some(&signature_text(&signature)),
+            strays: strays.and_then(|count| count.parse().ok()),
+            signature,
+        })
+    }
+
+    /// Whether nothing was added or removed since the catalog has taken it in.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Whether it is known that all names in it were digests then.
+    pub fn had_no_strays(&self) -> bool {
+        self.strays == Some(0)
+    }
+}
+
+impl Difference {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.new.is_empty() && self.vanished.is_empty()
+    }
+}
+
 /// Takes in every file below `blobs/sha256`, and forgets rows whose file is gone.
 pub fn scan(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<Scanned> {
-    let directory = layout.blobs().directory();
-    let signature = Signature::of(directory)?;
-    let text = signature_text(&signature);
-    if catalog.read(|tx| tx.meta(BLOBS_SIGNATURE))?.as_deref() == Some(&text) {
+    let directory = Directory::look(catalog, layout)?;
+    if directory.is_known() {
         return Ok(Scanned::default());
     }
-    let mut scanned = Scanned::default();
+    let mut difference = Difference::default();
     let mut on_disk: hashbrown::HashSet<Digest, foldhash::fast::RandomState> = Default::default();
     layout
         .blobs()
         .list(|entry| match entry {
             Ok(digest) => drop(on_disk.insert(digest)),
-            Err(_) => scanned.strays += 1,
+            Err(_) => difference.strays += 1,
         })
         .map_err(crate::layout::Error::from)?;
-    let mut vanished = Vec::new();
     catalog.read(|tx| {
-        tx.each_blob(|row| {
-            if !on_disk.remove(&row.digest) && row.present && row.condemned.is_none() {
-                vanished.push(row.digest);
-            } else if !row.present {
-                // There is a file again for a digest that some document points at.
-                if layout.blobs().path(&row.digest).exists() {
-                    on_disk.insert(row.digest);
-                }
-            }
+        tx.each_node(|row| match on_disk.remove(&row.digest) {
+            // There is a file again for a digest that some document points at.
+            true if !row.present => difference.new.push(row.digest),
+            false if row.present && !row.condemned => difference.vanished.push(row.digest),
+            _ => {}
         })
     })?;
-    let mut new: Vec<Digest> = on_disk.into_iter().collect();
-    new.sort_unstable();
-    scanned.added = new.len();
-    for batch in new.chunks(BATCH) {
+    difference.new.extend(on_disk);
+    take_in(catalog, layout, &directory, difference, now)
+}
+
+/// Takes in how `blobs/` differs from the catalog.
+pub fn take_in(
+    catalog: &Catalog,
+    layout: &Layout,
+    directory: &Directory,
+    mut difference: Difference,
+    now: Millis,
+) -> Result<Scanned> {
+    difference.new.sort_unstable();
+    for batch in difference.new.chunks(BATCH) {
         catalog.write(|tx| {
             batch
                 .iter()
                 .try_for_each(|digest| take_file(tx, layout, digest, now))
         })?;
     }
-    scanned.vanished = vanished.len();
     let mut decided = true;
-    for batch in vanished.chunks(BATCH) {
+    for batch in difference.vanished.chunks(BATCH) {
         catalog.write(|tx| {
             for digest in batch {
                 decided &= take_absence(tx, layout, digest)?;
@@ -543,15 +597,21 @@ pub fn scan(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<Scanned> 
         })?;
     }
     // What a lease still keeps is looked at again by the next scan.
-    if decided
-        && now
-            .saturating_mul(1_000_000)
-            .saturating_sub(signature.modified)
-            > RACY_NANOSECONDS
-    {
-        catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta(BLOBS_SIGNATURE, &text)?))?;
+    let age = now
+        .saturating_mul(1_000_000)
+        .saturating_sub(directory.signature.modified);
+    if decided && age > RACY_NANOSECONDS {
+        catalog.write_aside(|tx| {
+            tx.set_meta(BLOBS_SIGNATURE, &signature_text(&directory.signature))?;
+            tx.set_meta(BLOBS_STRAYS, &difference.strays.to_string())?;
+            Ok::<_, WriteError<Error>>(())
+        })?;
     }
-    Ok(scanned)
+    Ok(Scanned {
+        added: difference.new.len(),
+        vanished: difference.vanished.len(),
+        strays: difference.strays,
+    })
 }
 
 /// A file that no row knew: another tool's, or one of a catalog that was lost.

@@ -7,6 +7,7 @@
 //! ```
 //! The second round can only take away from what goes, so one is enough.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use hashbrown::{HashMap, HashSet};
@@ -20,7 +21,7 @@ use crate::oci::Digest;
 use super::Result;
 use super::cache_mounts;
 use super::debris::{self, CONTAINERS, Debris, SNAPSHOTS};
-use super::disk::{self, BlobFacts, Survey, Tally};
+use super::disk::{BlobFacts, Doomed, Found, Survey, Tally};
 use super::mark::{Reachable, mark};
 use super::plan::{Item, ItemKind, Plan, Reason, Untag};
 use super::policy::{Filter, Policy, Thing};
@@ -43,6 +44,8 @@ pub(super) struct Request<'a> {
     pub named: Vec<NodeId>,
     /// Nothing but what this plan lists may go.
     pub saved: Option<&'a Plan>,
+    /// Names in `blobs/` that are no digests, where that is known.
+    pub strays: Option<&'a [OsString]>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// What the disk says of all blobs, where that is known already: then totals are asked for,
@@ -68,7 +71,7 @@ struct Verdict {
     selection: Selection,
     reachable: Reachable,
     doomed: NodeSet,
-    facts: BlobFacts,
+    found: Doomed,
 }
 
 /// Plans.
@@ -92,9 +95,10 @@ pub(super) fn plan_and_doomed(
 ) -> Result<(Plan, NodeSet)> {
     let ground = Ground {
         // Listed before leases are probed: see `roots`.
-        debris: match request.survey {
-            Some(survey) => debris::list_with(graph, layout, &survey.strays)?,
-            None => debris::list(graph, layout)?,
+        debris: match (request.survey, request.strays) {
+            (Some(survey), _) => debris::list_with(graph, layout, &survey.strays)?,
+            (None, Some(strays)) => debris::list_with(graph, layout, strays)?,
+            (None, None) => debris::list(graph, layout)?,
         },
         saved: request.saved.map(|saved| {
             let items = saved.items.iter();
@@ -146,7 +150,7 @@ pub(super) fn plan_and_doomed(
     if let Some(target) = plan.target.as_mut().filter(|target| !target.is_met()) {
         target.held_by = kept::largest(graph, roots, 5);
     }
-    plan.facts = verdict.facts;
+    plan.found = verdict.found;
     Ok((plan, going))
 }
 
@@ -234,12 +238,13 @@ impl Ground<'_> {
             filter: self.request.filter,
         };
         let mut verdict = self.judge_once(&roots, &limits)?;
-        verdict.facts = match self.request.survey {
+        let facts = match self.request.survey {
             Some(survey) => survey.facts.among(&verdict.doomed),
             None => BlobFacts::survey(self.graph, self.layout, &verdict.doomed)?,
         };
         let since = self.now.saturating_sub(self.policy.grace);
-        let young: Vec<(NodeId, Millis)> = verdict.facts.young(self.graph, since).collect();
+        let young: Vec<(NodeId, Millis)> = facts.young(self.graph, since).collect();
+        verdict.found = facts.into();
         if young.is_empty() || self.policy.grace <= 0 {
             return Ok(verdict);
         }
@@ -255,7 +260,7 @@ impl Ground<'_> {
         }
         let again = self.judge_once(&roots, &limits)?;
         Ok(Verdict {
-            facts: verdict.facts,
+            found: verdict.found,
             ..again
         })
     }
@@ -292,7 +297,7 @@ impl Ground<'_> {
             selection,
             reachable,
             doomed,
-            facts: BlobFacts::default(),
+            found: Doomed::default(),
         })
     }
 
@@ -322,10 +327,10 @@ impl Ground<'_> {
 
     fn fill_blobs(&self, verdict: &Verdict, plan: &mut Plan) {
         if self.request.survey.is_some() {
-            for (node, stat) in verdict.facts.iter() {
+            for (node, found) in verdict.found.iter() {
                 if verdict.doomed.contains(node) {
                     let kind = self.blob_kind(self.graph.node(node));
-                    plan.totals.count(kind, disk::freed(stat));
+                    plan.totals.count(kind, found.freed());
                 }
             }
             return;
@@ -371,10 +376,11 @@ impl Ground<'_> {
 
     fn blob_item(&self, verdict: &Verdict, node: NodeId) -> Item {
         let blob = self.graph.node(node);
-        let freed = verdict.facts.get(node).map_or(0, disk::freed);
+        let found = verdict.found.get(node);
+        let freed = found.map_or(0, Found::freed);
         let mut item = Item::new(self.blob_kind(blob), self.blob_reason(verdict, blob), freed);
         item.digest = Some(blob.digest);
-        item.size = verdict.facts.get(node).map_or(0, |stat| stat.size);
+        item.size = found.map_or(0, |found| found.size);
         item.last_used = Some(blob.last_used);
         if let Some(image) = self.graph.image(node) {
             item.id = image.id().to_string().into();

@@ -33,6 +33,14 @@ fn loose(store: &Store) {
     }
 }
 
+/// As many again, of another rank.
+fn loose_layers(store: &Store) {
+    for number in 0..1_100 {
+        let text = format!("loose layer {number}");
+        store.blob(text.as_bytes(), BlobKind::Layer, media::LAYER, false);
+    }
+}
+
 /// The graph, and the plan that was made of it.
 fn planned(store: &Store) -> (ImageGraph, Plan) {
     let graph = store.graph();
@@ -43,7 +51,8 @@ fn planned(store: &Store) -> (ImageGraph, Plan) {
 /// Prunes up to the sweep, which is for the caller.
 fn condemn(store: &Store) {
     let (graph, plan) = planned(store);
-    let mut condemning = Condemning::new(&store.layout, &graph, &plan, NOW);
+    let doomed = super::condemn::doomed(&graph, &plan);
+    let mut condemning = Condemning::new(&store.layout, &graph, &plan, doomed, NOW);
     condemning
         .run(&store.catalog, &mut Report::default(), &mut || true)
         .unwrap();
@@ -161,6 +170,25 @@ fn a_layer_that_a_writer_makes_again_in_the_middle_of_the_sweep_stands_afterward
         "the file of a pinned blob was swept"
     );
     assert_eq!(store.count(), 1);
+}
+
+#[test]
+fn rows_are_forgotten_while_files_go_and_each_is_counted_once() {
+    let store = Store::new();
+    loose(&store);
+    loose_layers(&store);
+    let (graph, plan) = planned(&store);
+    let (items, freed) = (plan.totals.items, plan.totals.freed);
+    let report = store.execute(&graph, plan);
+    assert_eq!(report.removed.items, items);
+    assert_eq!((report.removed.freed, report.rescued), (freed, 0));
+    assert_eq!(store.count(), 0);
+    let mut rows = 0;
+    store
+        .catalog
+        .read(|tx| tx.each_node(|_| rows += 1))
+        .unwrap();
+    assert_eq!(rows, 0);
 }
 
 #[test]

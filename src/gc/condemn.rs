@@ -67,15 +67,14 @@ pub(super) struct Condemning<'a> {
 }
 
 impl<'a> Condemning<'a> {
-    pub fn new(layout: &'a Layout, graph: &'a ImageGraph, plan: &'a Plan, now: Millis) -> Self {
-        let mut doomed = NodeSet::of(graph);
-        for item in &plan.items {
-            let tree = matches!(item.kind, ItemKind::Snapshot | ItemKind::CacheRecord);
-            let digest = item.digest.as_ref().filter(|_| !tree);
-            if let Some(node) = digest.and_then(|digest| graph.find(digest)) {
-                doomed.insert(node);
-            }
-        }
+    /// `doomed` are the blobs of `plan`, which need not list any more those that are no documents.
+    pub fn new(
+        layout: &'a Layout,
+        graph: &'a ImageGraph,
+        plan: &'a Plan,
+        doomed: NodeSet,
+        now: Millis,
+    ) -> Self {
         Condemning {
             layout,
             graph,
@@ -226,6 +225,11 @@ impl<'a> Condemning<'a> {
         lock: &crate::lock::FileLock,
         report: &mut Report,
     ) -> Outcome<()> {
+        // The mirror is of this moment. A large index takes much more memory than its names do.
+        let named = tx.index_entries()?.iter().all(|entry| entry.name.is_some());
+        if named && self.plan.untag.is_empty() {
+            return Ok(());
+        }
         let mut index = self.layout.index().map_err(caller)?;
         let mut untagged = Vec::new();
         let before = index.entries().len();
@@ -320,6 +324,19 @@ pub(super) fn handed_on<'a>(
         }
         stages.into_iter().map(move |stage| (image.node(), stage))
     })
+}
+
+/// The blobs that a plan lists.
+pub(super) fn doomed(graph: &ImageGraph, plan: &Plan) -> NodeSet {
+    let mut doomed = NodeSet::of(graph);
+    for item in &plan.items {
+        let tree = matches!(item.kind, ItemKind::Snapshot | ItemKind::CacheRecord);
+        let digest = item.digest.as_ref().filter(|_| !tree);
+        if let Some(node) = digest.and_then(|digest| graph.find(digest)) {
+            doomed.insert(node);
+        }
+    }
+    doomed
 }
 
 /// Ends the leases that are dead, where nothing else is to be done.

@@ -96,6 +96,58 @@ impl BlobFacts {
     }
 }
 
+/// What of it a removal still needs once it is settled what goes, in a third of the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    node: NodeId,
+    /// Units of 512 bytes that unlinking gives back.
+    blocks: u32,
+    /// Inode number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Found {
+    /// The bytes that unlinking the blob gives back.
+    pub fn freed(&self) -> u64 {
+        u64::from(self.blocks) * 512
+    }
+}
+
+/// What was found of doomed blobs, in the order of the graph.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    found: Vec<Found>,
+}
+
+impl Doomed {
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (NodeId, &Found)> {
+        self.found.iter().map(|found| (found.node, found))
+    }
+
+    /// What was found of one.
+    pub fn get(&self, node: NodeId) -> Option<&Found> {
+        let place = self.found.binary_search_by_key(&node, |found| found.node);
+        Some(&self.found[place.ok()?])
+    }
+}
+
+impl From<BlobFacts> for Doomed {
+    fn from(facts: BlobFacts) -> Doomed {
+        let found = facts.facts.iter().map(|(node, stat)| Found {
+            node: *node,
+            blocks: u32::try_from(freed(stat) / 512).unwrap_or(u32::MAX),
+            inode: stat.inode,
+            size: stat.size,
+        });
+        Doomed {
+            found: found.collect(),
+        }
+    }
+}
+
 /// What the disk says of everything in `blobs/`.
 #[derive(Debug, Default)]
 pub struct Survey {

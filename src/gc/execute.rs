@@ -40,7 +40,7 @@ pub(super) fn execute(
     layout: &Layout,
     catalog: &Catalog,
     graph: &ImageGraph,
-    plan: &Plan,
+    mut plan: Plan,
     now: Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
 ) -> Result<Report> {
@@ -60,7 +60,11 @@ pub(super) fn execute(
         ..Progress::default()
     };
     if !plan.is_empty() {
-        let mut condemning = Condemning::new(layout, graph, plan, now);
+        let operation = operation(&plan);
+        let doomed = super::condemn::doomed(graph, &plan);
+        plan.forget_leaves();
+        let found = std::mem::take(&mut plan.found);
+        let mut condemning = Condemning::new(layout, graph, &plan, doomed, now);
         let whole = condemning.run(catalog, &mut report, &mut || on_progress(&progress))?;
         report.rescued += condemning.rescued;
         report.stopped = !whole;
@@ -79,18 +83,19 @@ pub(super) fn execute(
             progress,
             on_progress,
             artifacts,
-            facts: Some((graph, &plan.facts)),
+            found: Some((graph, found)),
             now,
         };
+        catalog.give_back_memory()?;
         if sweep.go_on() {
             sweep.blobs()?;
             sweep.snapshots()?;
-            sweep.trees(graph, plan, now)?;
+            sweep.trees(graph, &plan, now)?;
         }
         report = sweep.report;
-        let more = particulars(plan, &report, taken);
+        let more = particulars(&plan, operation, &report, taken);
         let by = plan.policy.name.as_deref();
-        close(catalog, (operation(plan), by), &report, more, now)?;
+        close(catalog, (operation, by), &report, more, now)?;
     } else {
         super::condemn::reap_dead(layout, catalog)?;
     }
@@ -127,7 +132,7 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
         progress: Progress::default(),
         on_progress: &mut |_| true,
         artifacts: Default::default(),
-        facts: None,
+        found: None,
         now,
     };
     sweep.blobs()?;
@@ -154,7 +159,12 @@ fn operation(plan: &Plan) -> &'static str {
 }
 
 /// What the journal keeps of a plan that was carried out.
-fn particulars(plan: &Plan, report: &Report, mut items: Vec<JournalItem>) -> Particulars {
+fn particulars(
+    plan: &Plan,
+    operation: &str,
+    report: &Report,
+    mut items: Vec<JournalItem>,
+) -> Particulars {
     let gone = plan
         .untag
         .iter()
@@ -166,7 +176,7 @@ fn particulars(plan: &Plan, report: &Report, mut items: Vec<JournalItem>) -> Par
             digest: Some(untag.digest),
             names: Vec::new(),
             bytes: 0,
-            reason: match operation(plan) {
+            reason: match operation {
                 "remove" => Reason::Named,
                 _ => Reason::Expired,
             }
@@ -176,7 +186,7 @@ fn particulars(plan: &Plan, report: &Report, mut items: Vec<JournalItem>) -> Par
         }
     }));
     let mut facts = serde_json::Map::new();
-    if operation(plan) == "prune"
+    if operation == "prune"
         && let Ok(policy) = serde_json::to_value(&plan.policy)
     {
         facts.insert("policy".to_owned(), policy);

@@ -42,6 +42,7 @@
 //! those that they were made from. So what is left never points at what is gone. Locks are taken
 //! in this order: `prune.lock`, `rstore/lock`, the catalog's write transaction.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use hashbrown::HashMap;
@@ -160,6 +161,8 @@ pub struct Asked<'a> {
     /// Whether it is to be told of all images that stay for what they do. Where there is less room
     /// than the policy asks for it is told in any case.
     pub explain: bool,
+    /// Names in `blobs/` that are no digests, where somebody has looked.
+    pub strays: Option<&'a [OsString]>,
 }
 
 /// Like [`plan`], of what passes a filter.
@@ -174,6 +177,7 @@ pub fn plan_asked(
         untag: select::expired_tags(graph, policy, asked.filter)?,
         filter: asked.filter,
         explain: asked.explain,
+        strays: asked.strays,
         ..Request::default()
     };
     if let Some(digest) = &policy.scope.image {
@@ -295,7 +299,7 @@ pub fn execute(
     if plan.high_water != graph.high_water() {
         return Err(Error::Stale);
     }
-    execute::execute(layout, catalog, graph, &plan, now, on_progress)
+    execute::execute(layout, catalog, graph, plan, now, on_progress)
 }
 
 /// Ends what an interrupted prune left: condemned rows and tombstones. Every command that writes

@@ -10,7 +10,7 @@ use crate::catalog::blob::HighWater;
 use crate::graph::{NodeId, State};
 use crate::oci::Digest;
 
-use super::disk::BlobFacts;
+use super::disk::Doomed;
 use super::kept::Kept;
 use super::policy::Policy;
 use super::target::Target;
@@ -252,7 +252,7 @@ pub struct Plan {
     pub by_name: bool,
     /// What the disk said of the blobs that go.
     #[serde(skip)]
-    pub(super) facts: BlobFacts,
+    pub(super) found: Doomed,
 }
 
 impl Item {
@@ -319,7 +319,7 @@ impl Plan {
             due: None,
             high_water: HighWater::default(),
             by_name: false,
-            facts: BlobFacts::default(),
+            found: Doomed::default(),
         }
     }
 
@@ -352,6 +352,15 @@ impl Plan {
         self.totals.count(item.kind, item.freed);
         self.items.push(item);
         self.items.len() - 1
+    }
+
+    /// Takes configs, layers and the like off the list, once it is noted elsewhere which they are:
+    /// they are most of it, and its end needs the memory.
+    pub(super) fn forget_leaves(&mut self) {
+        use ItemKind::{Blob, Config, Layer};
+        let is_leaf = |item: &Item| matches!(item.kind, Config | Layer | Blob);
+        self.items.retain(|item| !is_leaf(item));
+        self.items.shrink_to_fit();
     }
 
     /// The plan without its lists: what is left to tell when they are done.

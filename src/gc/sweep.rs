@@ -3,6 +3,7 @@
 //! ```text
 //! write transaction: what changed since? unlink what is *still* condemned     … a batch, again
 //! write transaction: forget the rows of so many batches that are still condemned     … again
+//!                    └─ meanwhile unlink what comes next, on a thread
 //! ```
 //! Who pinned a blob before its batch has it kept; who comes after finds it gone. Between the
 //! unlink and the forgetting the row stays condemned, as after a crash: nobody relies on such a
@@ -27,6 +28,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -42,7 +44,7 @@ use crate::oci::Digest;
 use super::cache_mounts;
 use super::condemn::{Outcome, caller, lift};
 use super::debris::{self, CONTAINERS, DebrisKind, SNAPSHOTS, TOMBSTONE};
-use super::disk::{self, BlobFacts, Tally};
+use super::disk::{self, Found, Tally};
 use super::plan::{Item, ItemKind, Plan};
 use super::report::{Failure, Progress, Report};
 use super::roots::{self, LeaseFiles};
@@ -51,8 +53,10 @@ use super::{Error, Result};
 /// How many blobs one transaction removes: some tens of milliseconds.
 const BATCH: usize = 1_000;
 
-/// How many rows one transaction forgets: as long.
-const FORGET: usize = 10_000;
+/// How many rows one transaction forgets: as long. Where much goes it is a tenth of that: rows are
+/// found by digest, so that a few thousand of them touch every page of a large index.
+const FORGET: usize = if cfg!(test) { 100 } else { 10_000 };
+const PART: usize = 10;
 
 type Ids = HashSet<BlobId, FixedState>;
 
@@ -88,7 +92,7 @@ pub(super) struct Sweep<'a> {
     /// Manifests that are no images, so that they are counted as what they are.
     pub artifacts: HashSet<Digest, FixedState>,
     /// What the disk has already said of blobs, and the graph that tells which.
-    pub facts: Option<(&'a ImageGraph, &'a BlobFacts)>,
+    pub found: Option<(&'a ImageGraph, disk::Doomed)>,
     pub now: Millis,
 }
 
@@ -101,26 +105,38 @@ impl Sweep<'_> {
         if doomed.is_empty() {
             return Ok(());
         }
+        let mut seen = self.seen(&doomed, version)?;
         doomed.sort_unstable_by_key(|blob| (blob.rank, blob.inode));
-        let ids: Ids = doomed.iter().map(|blob| blob.id).collect();
-        let mut seen = self.seen(&ids, version)?;
+        let enough = FORGET.max(doomed.len() / PART);
         let mut gone = Vec::new();
-        for batch in doomed.chunks(BATCH) {
-            if !self.go_on() {
-                break;
-            }
+        let mut rest = doomed.as_slice();
+        while !rest.is_empty() && self.go_on() {
+            let forgets = gone.len() >= enough;
+            gone.sort_unstable();
             let lock = self.layout.lock_index()?;
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
-                let removed = remove_batch(tx, self.layout, batch, &seen)?;
-                seen.version = tx.version()?;
+                let removed = match (forgets, seen.disturbed) {
+                    (false, _) => {
+                        let batch = &rest[..rest.len().min(BATCH)];
+                        remove_batch(tx, self.layout, batch, &seen)?
+                    }
+                    (true, false) => forget_beside(tx, self.layout, rest, &seen, &gone)?,
+                    (true, true) => {
+                        tx.forget_blobs(&gone)?;
+                        Vec::new()
+                    }
+                };
+                seen.version = tx.version_after()?;
                 Ok(removed)
             })?;
             drop(lock);
-            self.count(batch, removed, &mut gone);
-            if gone.len() >= FORGET {
-                self.forget(&mut gone, &mut seen)?;
+            if forgets {
+                gone.clear();
             }
+            let (batch, left) = rest.split_at(removed.len());
+            self.count(batch, removed, &mut gone);
+            rest = left;
         }
         self.forget(&mut gone, &mut seen)
     }
@@ -130,7 +146,7 @@ impl Sweep<'_> {
         self.catalog.write(|tx| {
             seen.look_again(tx, self.layout, self.now)?;
             tx.forget_blobs(gone)?;
-            seen.version = tx.version()?;
+            seen.version = tx.version_after()?;
             Ok::<_, WriteError<Error>>(())
         })?;
         gone.clear();
@@ -324,8 +340,8 @@ impl Sweep<'_> {
         self.progress.freed += freed;
     }
 
-    /// Everything that is condemned, with what the disk says of it.
-    fn condemned(&self) -> Result<Vec<Doomed>> {
+    /// Everything that is condemned, by number, with what the disk says of it.
+    fn condemned(&mut self) -> Result<Vec<Doomed>> {
         let mut doomed = Vec::new();
         self.catalog.snapshot(|tx| {
             tx.each_condemned_blob(|id, digest, kind| {
@@ -339,18 +355,21 @@ impl Sweep<'_> {
                 });
             })
         })?;
+        // Both are in the order of the blobs' numbers.
+        let found = self.found.take();
+        let known = found.iter().flat_map(|(graph, found)| {
+            let number = |(node, found): (_, &Found)| (graph.node(node).blob, *found);
+            found.iter().map(number)
+        });
+        let mut known = known.peekable();
         for blob in &mut doomed {
-            let known = self.facts.and_then(|(graph, facts)| {
-                let node = graph.find_blob(blob.id)?;
-                facts.get(node).copied()
-            });
-            let stat = match known {
-                Some(stat) => Some(stat),
-                None => {
-                    let stat = self.layout.blobs().stat(&blob.digest);
-                    stat.map_err(layout::Error::from)?
-                }
-            };
+            while known.next_if(|(id, _)| *id < blob.id).is_some() {}
+            if let Some((_, found)) = known.next_if(|(id, _)| *id == blob.id) {
+                (blob.inode, blob.freed) = (found.inode, found.freed());
+                continue;
+            }
+            let stat = self.layout.blobs().stat(&blob.digest);
+            let stat = stat.map_err(layout::Error::from)?;
             blob.inode = stat.map_or(0, |stat| stat.inode);
             blob.freed = stat.as_ref().map_or(0, disk::freed);
         }
@@ -368,12 +387,13 @@ impl Sweep<'_> {
         }
     }
 
-    /// What is known of the catalog besides the condemned, whose numbers are `ids`.
-    fn seen(&self, ids: &Ids, version: Version) -> Result<Seen> {
+    /// What is known of the catalog besides the condemned, which are sorted by number.
+    fn seen(&self, doomed: &[Doomed], version: Version) -> Result<Seen> {
         let mut needed = Ids::default();
+        let ids: Vec<BlobId> = doomed.iter().map(|blob| blob.id).collect();
         let edge = self.catalog.snapshot(|tx| {
             let mut need = |id: BlobId| {
-                if ids.contains(&id) {
+                if ids.binary_search(&id).is_ok() {
                     needed.insert(id);
                 }
             };
@@ -459,14 +479,46 @@ fn remove_batch(
             tx.rescue_blob(blob.id)?;
             Removal::Rescued
         } else {
-            match layout.blobs().remove(&blob.digest) {
-                Ok(_) => Removal::Done,
-                // It stays condemned, and the next prune tries again.
-                Err(error) => Removal::Failed(error.to_string()),
-            }
+            unlink(layout, blob)
         });
     }
     Ok(outcomes)
+}
+
+fn unlink(layout: &Layout, blob: &Doomed) -> Removal {
+    match layout.blobs().remove(&blob.digest) {
+        Ok(_) => Removal::Done,
+        // It stays condemned, and the next prune tries again.
+        Err(error) => Removal::Failed(error.to_string()),
+    }
+}
+
+/// Forgets the rows of `gone`, and for as long as that takes removes what comes next, none of which
+/// can have been rescued. Returns what became of the first of `rest`.
+fn forget_beside(
+    tx: &Writer,
+    layout: &Layout,
+    rest: &[Doomed],
+    seen: &Seen,
+    gone: &[BlobId],
+) -> Outcome<Vec<Removal>> {
+    let forgotten = AtomicBool::new(false);
+    let unlinking = || {
+        let free = |blob: &&Doomed| !seen.needed.contains(&blob.id);
+        let batch = rest.iter().take_while(free);
+        let batch = batch.take_while(|_| !forgotten.load(Ordering::Relaxed));
+        batch.map(|blob| unlink(layout, blob)).collect()
+    };
+    let outcomes = std::thread::scope(|scope| {
+        // Where there may be no more threads, nothing is unlinked meanwhile.
+        let thread = std::thread::Builder::new().spawn_scoped(scope, unlinking);
+        let done = tx.forget_blobs(gone);
+        forgotten.store(true, Ordering::Relaxed);
+        // What was removed has its row still, whatever comes of this.
+        let outcomes = thread.ok().and_then(|thread| thread.join().ok());
+        done.map(|()| outcomes.unwrap_or_default())
+    });
+    Ok(outcomes?)
 }
 
 /// Documents before what they point at.

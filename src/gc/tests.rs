@@ -238,7 +238,8 @@ fn crash_before_the_sweep(store: &Store) -> Plan {
     let graph = store.graph();
     let plan = super::plan(&store.layout, &graph, &Policy::default(), NOW).unwrap();
     let mut report = super::Report::default();
-    let mut condemning = super::condemn::Condemning::new(&store.layout, &graph, &plan, NOW);
+    let doomed = super::condemn::doomed(&graph, &plan);
+    let mut condemning = super::condemn::Condemning::new(&store.layout, &graph, &plan, doomed, NOW);
     condemning
         .run(&store.catalog, &mut report, &mut || true)
         .unwrap();

@@ -9,7 +9,8 @@
 use super::NodeId;
 use crate::oci::document::Role;
 
-/// Links from numbered sources to numbered targets, each with a label.
+/// Links from numbered sources to numbered targets, each with a label. Where there is no link there
+/// are no offsets.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     offsets: Vec<u32>,
@@ -32,6 +33,9 @@ impl Links {
     }
 
     fn build(sources: usize, links: &[Link], ends: impl Fn(&Link) -> (u32, u32)) -> Links {
+        if links.is_empty() {
+            return Links::default();
+        }
         let mut offsets = vec![0u32; sources + 1];
         for link in links {
             offsets[ends(link).0 as usize + 1] += 1;
@@ -58,7 +62,8 @@ impl Links {
 
     /// The links of one source, in order.
     pub fn of(&self, source: usize) -> impl ExactSizeIterator<Item = (NodeId, Role)> + '_ {
-        let range = self.offsets[source] as usize..self.offsets[source + 1] as usize;
+        let end = self.offsets.get(source + 1);
+        let range = end.map_or(0..0, |end| self.offsets[source] as usize..*end as usize);
         let targets = self.targets[range.clone()].iter();
         targets
             .zip(&self.labels[range])
@@ -84,5 +89,6 @@ mod tests {
         let backwards = Links::backwards(3, &links);
         let sources: Vec<u32> = backwards.of(1).map(|(n, _)| n.0).collect();
         assert_eq!(sources, [2, 0, 2]);
+        assert_eq!(Links::forwards(3, &[]).of(2).len(), 0);
     }
 }

@@ -19,6 +19,16 @@ use crate::catalog::image::{ImageRow, LayerRow};
 use crate::catalog::{Catalog, Millis, Reader, Result, SqlResult};
 use crate::oci::document::Role;
 
+/// How much of a graph is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All of it.
+    All,
+    /// What a removal needs: what is known of layers besides their blobs only where there are
+    /// snapshots, which are found by it.
+    Removal,
+}
+
 /// How many numbers there may be for each node before a table of all of them is not worth its
 /// bytes.
 const SPARSE: usize = 8;
@@ -26,13 +36,23 @@ const SPARSE: usize = 8;
 impl ImageGraph {
     /// Reads the graph as it is now.
     pub fn load(catalog: &Catalog) -> Result<ImageGraph> {
-        catalog.snapshot(ImageGraph::read)
+        ImageGraph::load_to(catalog, Depth::All)
+    }
+
+    /// Reads so much of the graph as it is now.
+    pub fn load_to(catalog: &Catalog, depth: Depth) -> Result<ImageGraph> {
+        catalog.snapshot(|reader| ImageGraph::read_to(reader, depth))
     }
 
     /// Reads the graph within the caller's transaction.
     pub fn read(reader: &Reader) -> SqlResult<ImageGraph> {
+        ImageGraph::read_to(reader, Depth::All)
+    }
+
+    fn read_to(reader: &Reader, depth: Depth) -> SqlResult<ImageGraph> {
         let mut graph = ImageGraph::empty();
         graph.high_water = reader.high_water()?;
+        graph.changes = reader.changes()?;
         graph.born = reader.born()?;
         reader.each_node(|row| graph.take_node(row))?;
         graph.read_damage(reader)?;
@@ -40,7 +60,11 @@ impl ImageGraph {
         graph.read_content(reader)?;
         reader.each_image(|row| graph.take_image(row))?;
         graph.read_lineage(reader)?;
-        reader.each_layer(|row| graph.take_layer(row))?;
+        graph.snapshots = reader.snapshots()?;
+        if depth == Depth::All || !graph.snapshots.is_empty() {
+            graph.layer_of = vec![NONE; graph.nodes.len()];
+            reader.each_layer(|row| graph.take_layer(row))?;
+        }
         graph.texts.finish();
         graph.read_roots(reader)?;
         graph.places = Vec::new();
@@ -75,6 +99,7 @@ impl ImageGraph {
             cache: Vec::new(),
             damage: Vec::new(),
             high_water: Default::default(),
+            changes: 0,
             born: Millis::MAX,
         }
     }
@@ -121,7 +146,6 @@ impl ImageGraph {
             }
         }
         self.image_of = vec![NONE; self.nodes.len()];
-        self.layer_of = vec![NONE; self.nodes.len()];
         let nodes = &self.nodes;
         let hash = |place: &u32| text::hash(nodes[*place as usize].digest.as_bytes());
         let mut table = HashTable::with_capacity(nodes.len());
@@ -233,7 +257,6 @@ impl ImageGraph {
                 snapshot: pin.snapshot,
             })
             .collect();
-        self.snapshots = reader.snapshots()?;
         self.containers = reader.containers()?;
         self.cache_mounts = reader.cache_mounts()?;
         let cache = reader.cache_records()?;

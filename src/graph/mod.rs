@@ -13,6 +13,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`load`] | reading it from the catalog, in one moment |
+//! | [`scan`] | the same, once `blobs/` has been taken in |
 //! | [`root`] | what is kept for its own sake |
 //! | [`walk`] | closures; ancestors and descendants |
 //! | [`class`] | tagged, intermediate, stage, dangling |
@@ -48,12 +49,14 @@ pub mod resolve;
 pub mod root;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod scan;
 pub mod size;
 mod text;
 pub mod walk;
 pub mod why;
 
 pub use class::{Classes, Holds, LayerState, State};
+pub use load::Depth;
 pub use resolve::{Found, ResolveError};
 pub use root::{Root, RootKind, RootSet};
 pub use walk::{NodeSet, Roles};
@@ -204,6 +207,7 @@ pub struct ImageGraph {
     cache: Vec<(CacheRecord, Option<NodeId>)>,
     damage: Vec<(NodeId, String)>,
     high_water: HighWater,
+    changes: i64,
     born: Millis,
 }
 
@@ -395,6 +399,11 @@ impl ImageGraph {
     /// When the catalog began: of writers that are older, it cannot know the pins.
     pub fn catalog_born(&self) -> Millis {
         self.born
+    }
+
+    /// How many transactions had changed the catalog by the moment that this is a graph of.
+    pub fn changes(&self) -> i64 {
+        self.changes
     }
 
     /// The newest numbers of the moment that this is a graph of.

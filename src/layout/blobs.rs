@@ -105,6 +105,42 @@ impl From<&Stat> for BlobStat {
     }
 }
 
+/// The sum of some file names: who reads a directory and comes to the same sum has read the same
+/// names. Digests are as good as random, so that other names have another sum; one who makes them
+/// up could at most have a prune not look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NameSum {
+    count: u64,
+    /// Of each eight bytes of the names.
+    words: [u64; 8],
+}
+
+impl NameSum {
+    /// Adds a name.
+    pub fn add(&mut self, name: &[u8]) {
+        self.count = self.count.wrapping_add(1);
+        for (place, word) in words(name) {
+            self.words[place] = self.words[place].wrapping_add(word);
+        }
+    }
+
+    /// Takes away a name that was added.
+    pub fn remove(&mut self, name: &[u8]) {
+        self.count = self.count.wrapping_sub(1);
+        for (place, word) in words(name) {
+            self.words[place] = self.words[place].wrapping_sub(word);
+        }
+    }
+}
+
+fn words(name: &[u8]) -> impl Iterator<Item = (usize, u64)> + '_ {
+    name.chunks(8).enumerate().map(|(place, bytes)| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        (place % 8, u64::from_le_bytes(word))
+    })
+}
+
 /// An entry of `blobs/sha256`, as [`Blobs::survey`] shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Surveyed<'a> {
@@ -140,7 +176,8 @@ impl Blobs {
 
     /// What the directory says of a blob; `None` where there is none.
     pub fn stat(&self, digest: &Digest) -> Result<Option<BlobStat>> {
-        match rustix::fs::statat(&self.handle, digest.hex(), AtFlags::SYMLINK_NOFOLLOW) {
+        let name = &digest.file_name()[..];
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_file() => {
                 Ok(Some(BlobStat::from(&stat)))
             }
@@ -215,6 +252,13 @@ impl Blobs {
         self.each_name(|name| each(digest_of(name)))
     }
 
+    /// The sum of all file names in `blobs/sha256`: as fast as they can be read.
+    pub fn sum_of_names(&self) -> Result<NameSum> {
+        let mut sum = NameSum::default();
+        self.each_name(|name| sum.add(name.to_bytes()))?;
+        Ok(sum)
+    }
+
     /// Every entry of `blobs/sha256` with what `lstat` says of it, in the directory's own order.
     /// What vanishes meanwhile is left out.
     pub fn survey(&self, mut each: impl FnMut(Surveyed)) -> Result<()> {
@@ -253,7 +297,7 @@ impl Blobs {
 
     /// Unlinks a blob. Returns whether there was one.
     pub fn remove(&self, digest: &Digest) -> Result<bool> {
-        match rustix::fs::unlinkat(&self.handle, digest.hex(), AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.handle, &digest.file_name()[..], AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::NOENT) => Ok(false),
             Err(error) => Err(fsutil::Error::new("remove", self.path(digest), error).into()),

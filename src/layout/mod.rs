@@ -22,7 +22,7 @@ use crate::lock::FileLock;
 pub mod blobs;
 pub mod index;
 
-pub use blobs::{BlobStat, Blobs, Ingest};
+pub use blobs::{BlobStat, Blobs, Ingest, NameSum};
 pub use index::{Entry, Index, Signature};
 
 /// Why a layout cannot be opened.

@@ -45,6 +45,16 @@ impl Digest {
         hex(&self.0)
     }
 
+    /// The same as bytes, without memory of their own.
+    pub fn file_name(&self) -> [u8; 64] {
+        let mut name = [0; 64];
+        for (pair, byte) in name.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        name
+    }
+
     /// The first 12 hexadecimal digits, as tables show them.
     pub fn short(&self) -> String {
         hex(&self.0[..6])
@@ -56,16 +66,19 @@ impl Digest {
         if text.len() != 64 {
             return None;
         }
-        let mut bytes = [0; 32];
+        let (mut bytes, mut seen) = ([0; 32], 0);
         for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+            let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+            *byte = high << 4 | low & 15;
+            seen |= high | low;
         }
-        Some(Digest(bytes))
+        (seen < 16).then_some(Digest(bytes))
     }
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         text.push(DIGITS[usize::from(byte >> 4)] as char);
@@ -74,13 +87,16 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// What each character is worth as a hexadecimal digit; those that are none, more than 15.
+const VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[DIGITS[digit] as usize] = digit as u8;
+        digit += 1;
     }
-}
+    values
+};
 
 impl FromStr for Digest {
     type Err = ParseDigestError;

@@ -1,5 +1,6 @@
 //! What `rmi` and `prune` share: a plan shown, carried out, reported.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use super::view::View;
@@ -93,24 +94,24 @@ pub fn write_plan(plan: &Plan, look: &Look, out: &mut dyn Write) -> Result {
             flexible: title == "CREATED BY",
             ..Heading::new(title)
         });
-    let rows = plan.items.iter().map(|item| row(item, look)).collect();
-    table::write(out, &headings, rows, look.width)
+    let rows = || plan.items.iter().map(|item| row(item, look));
+    table::write_each(out, &headings, rows, look.width)
 }
 
-fn row(item: &Item, look: &Look) -> Vec<String> {
+fn row<'a>(item: &Item, look: &Look) -> [Cow<'a, str>; 6] {
     let what = match (&item.step, item.names.as_ref()) {
         (_, [_, ..]) => look.text(&item.names.join(", "), 60),
         (Some(step), []) => look.text(super::view::step_text(step), 45),
         (None, []) => String::new(),
     };
-    vec![
-        kind_word(item.kind).to_owned(),
-        shown_id(item, look),
-        look.size(item.freed),
-        item.reason.words().to_owned(),
-        item.last_used
-            .map_or_else(String::new, |time| look.ago(time)),
-        what,
+    let used = item.last_used.map(|time| look.ago(time));
+    [
+        kind_word(item.kind).into(),
+        shown_id(item, look).into(),
+        look.size(item.freed).into(),
+        item.reason.words().into(),
+        used.unwrap_or_default().into(),
+        what.into(),
     ]
 }
 
@@ -123,6 +124,9 @@ pub fn item_name(item: &Item) -> String {
 }
 
 fn shown_id(item: &Item, look: &Look) -> String {
+    if let ("", Some(digest)) = (&*item.id, &item.digest) {
+        return look.digest(digest);
+    }
     let name = item_name(item);
     match name.parse::<crate::oci::Digest>() {
         Ok(digest) => look.digest(&digest),

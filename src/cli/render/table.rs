@@ -1,5 +1,6 @@
 //! Columns side by side, without borders, three blanks apart: docker's look.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableStyle, Width};
@@ -52,6 +53,50 @@ pub fn write(
     Ok(())
 }
 
+/// Like [`write()`], of so many rows that they are made twice rather than held: once to see how wide
+/// each column has to be, once to be written.
+pub fn write_each<'a, R, const N: usize>(
+    out: &mut dyn Write,
+    headings: &[Heading; N],
+    rows: impl Fn() -> R,
+    width: Option<u16>,
+) -> Result
+where
+    R: Iterator<Item = [Cow<'a, str>; N]>,
+{
+    let titles = || headings.each_ref().map(|h| Cow::Owned(h.title.clone()));
+    let mut widths = [0; N];
+    for row in std::iter::once(titles()).chain(rows()) {
+        for (widest, text) in widths.iter_mut().zip(&row) {
+            *widest = (*widest).max(columns(text));
+        }
+    }
+    if let Some(width) = width {
+        narrow(headings, &mut widths, usize::from(width));
+    }
+    let mut line = String::new();
+    for row in std::iter::once(titles()).chain(rows()) {
+        line.clear();
+        for ((text, width), heading) in row.iter().zip(widths).zip(headings) {
+            let mut taken = columns(text);
+            match heading.flexible && taken > width {
+                true => {
+                    let cut = text::fit(text, width);
+                    taken = columns(&cut);
+                    line.push_str(&cut);
+                }
+                false => line.push_str(text),
+            }
+            let blanks = (width + usize::from(GAP)).saturating_sub(taken);
+            line.extend(std::iter::repeat_n(' ', blanks));
+        }
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}
+
 /// Lines whose columns are so wide, whatever is in them.
 fn write_part(out: &mut dyn Write, lines: Vec<Vec<String>>, widths: &[usize]) -> Result {
     let mut table = Table::new();
@@ -95,6 +140,19 @@ fn columns(text: &str) -> usize {
 fn fit(headings: &[Heading], rows: &mut [Vec<String>], width: usize) {
     let titles: Vec<String> = headings.iter().map(|h| h.title.clone()).collect();
     let mut widths = widths(&titles, rows);
+    narrow(headings, &mut widths, width);
+    for row in rows {
+        for ((text, width), heading) in row.iter_mut().zip(&widths).zip(headings) {
+            if heading.flexible {
+                *text = text::fit(text, *width);
+            }
+        }
+    }
+}
+
+/// Makes the flexible columns narrower, the widest first, until a line fits or none can be any
+/// more.
+fn narrow(headings: &[Heading], widths: &mut [usize], width: usize) {
     let gaps = usize::from(GAP) * headings.len().saturating_sub(1);
     let mut surplus = (widths.iter().sum::<usize>() + gaps).saturating_sub(width);
     while surplus > 0 {
@@ -106,13 +164,6 @@ fn fit(headings: &[Heading], rows: &mut [Vec<String>], width: usize) {
         let cut = surplus.min(widths[place] - least(place));
         widths[place] -= cut;
         surplus -= cut;
-    }
-    for row in rows {
-        for ((text, width), heading) in row.iter_mut().zip(&widths).zip(headings) {
-            if heading.flexible {
-                *text = text::fit(text, *width);
-            }
-        }
     }
 }
 
@@ -135,7 +186,14 @@ mod tests {
             row(["ba9876543210", "", "0B"]),
         ];
         let mut out = Vec::new();
-        write(&mut out, &headings, rows, width).unwrap();
+        let each = || {
+            let cells = |row: &Vec<String>| [0, 1, 2].map(|place| Cow::Owned(row[place].clone()));
+            rows.iter().map(cells).collect::<Vec<_>>().into_iter()
+        };
+        let mut twice = Vec::new();
+        write_each(&mut twice, &headings, each, width).unwrap();
+        write(&mut out, &headings, rows.clone(), width).unwrap();
+        assert_eq!(twice, out, "both ways write the same");
         String::from_utf8(out).unwrap()
     }
 

@@ -3,21 +3,23 @@
 use super::super::idle::{self, Fingerprint};
 use super::super::policy::{Room, Space};
 use super::*;
+use crate::graph::Depth;
 
 /// A prune as the command line does it: with a note where there was nothing to do.
 fn prune(store: &Store, policy: &Policy, now: crate::catalog::Millis) {
     let mut before = Fingerprint::take(&store.layout, &store.catalog).unwrap();
-    store.graph();
+    let depth = Depth::Removal;
+    let scanned = ImageGraph::load_scanned(&store.catalog, &store.layout, depth, now).unwrap();
+    let (graph, strays) = (scanned.graph, scanned.strays);
     if let Some(before) = &mut before {
-        before.taken_in(&store.catalog).unwrap();
+        before.taken_in(&store.catalog, &graph);
     }
-    let graph = store.graph();
     let plan = super::super::plan(&store.layout, &graph, policy, now).unwrap();
-    let (was_empty, told) = (plan.is_empty(), plan.summary());
+    let names = idle::names_after(&graph, &plan, strays.as_deref());
+    let told = plan.summary();
     store.execute(&graph, plan);
-    if was_empty {
-        idle::note(&store.layout, &store.catalog, &graph, &told, before, now).unwrap();
-    }
+    let (layout, catalog) = (&store.layout, &store.catalog);
+    idle::note(layout, catalog, &graph, &told, names, before, now).unwrap();
 }
 
 fn is_idle(store: &Store, policy: &Policy, now: crate::catalog::Millis) -> bool {
@@ -41,9 +43,9 @@ fn a_prune_with_nothing_to_do_is_remembered_for_its_policy_alone() {
     let store = Store::new();
     store.image("loose", layers(&["loose"]));
     assert!(!is_idle(&store, &policy, NOW));
-    // It has removed something: what came meanwhile is for the next one to see.
+    // One run reaches the end of it, and the names that are left are known.
     prune(&store, &policy, NOW);
-    assert!(!is_idle(&store, &policy, NOW));
+    assert!(is_idle(&store, &policy, NOW));
     prune(&store, &policy, NOW);
     assert!(is_idle(&store, &policy, NOW));
     let wider = super::policy(Scope::all());
@@ -143,6 +145,63 @@ fn directories_that_are_too_young_to_prove_anything_prove_nothing() {
     prune(&store, &Policy::default(), now);
     prune(&store, &Policy::default(), now);
     assert!(!is_idle(&store, &Policy::default(), now));
+}
+
+#[test]
+fn what_another_tool_writes_after_a_removal_is_seen_by_its_name() {
+    let policy = Policy::default();
+    let store = Store::new();
+    let loose = store.image("loose", layers(&["loose"]));
+    prune(&store, &policy, NOW);
+    assert!(!store.has(&loose) && is_idle(&store, &policy, NOW));
+    let blobs = store.layout.blobs().directory().to_path_buf();
+    for name in [Digest::of(b"other").hex(), "stray".to_owned()] {
+        fs::write(blobs.join(&name), "other").unwrap();
+        assert!(!is_idle(&store, &policy, NOW), "{name}");
+        fs::remove_file(blobs.join(&name)).unwrap();
+        // The names are what they were.
+        assert!(is_idle(&store, &policy, NOW));
+    }
+}
+
+#[test]
+fn a_removal_under_a_rule_that_speaks_of_others_is_not_remembered() {
+    let store = Store::new();
+    store.image("loose", layers(&["loose"]));
+    let filtered = Policy {
+        filters: vec!["label!=keep".to_owned()],
+        ..Policy::default()
+    };
+    prune(&store, &filtered, NOW);
+    assert!(!is_idle(&store, &filtered, NOW));
+    prune(&store, &filtered, NOW);
+    assert!(is_idle(&store, &filtered, NOW));
+}
+
+#[test]
+fn somebody_else_s_change_beside_a_removal_is_not_lost() {
+    let policy = Policy::default();
+    let store = Store::new();
+    store.image("loose", layers(&["loose"]));
+    let depth = Depth::Removal;
+    let mut before = Fingerprint::take(&store.layout, &store.catalog).unwrap();
+    let scanned = ImageGraph::load_scanned(&store.catalog, &store.layout, depth, NOW).unwrap();
+    before
+        .as_mut()
+        .unwrap()
+        .taken_in(&store.catalog, &scanned.graph);
+    let plan = super::super::plan(&store.layout, &scanned.graph, &policy, NOW).unwrap();
+    let names = idle::names_after(&scanned.graph, &plan, scanned.strays.as_deref());
+    assert!(names.is_some());
+    let told = plan.summary();
+    let other = Catalog::open(store.catalog.path()).unwrap();
+    other
+        .write::<_, Error>(|tx| Ok(tx.set_meta("x", "y")?))
+        .unwrap();
+    store.execute(&scanned.graph, plan);
+    let (layout, catalog) = (&store.layout, &store.catalog);
+    idle::note(layout, catalog, &scanned.graph, &told, names, before, NOW).unwrap();
+    assert!(!is_idle(&store, &policy, NOW));
 }
 
 #[test]

@@ -120,6 +120,7 @@ fn a_filter_chooses_among_images_and_what_only_they_hold_goes_with_them() {
     let asked = Asked {
         filter: Some(&filter),
         explain: false,
+        ..Asked::default()
     };
     let plan = super::super::plan_asked(&store.layout, &graph, &policy, &asked, NOW).unwrap();
     // Manifest, config and layer.

@@ -25,7 +25,8 @@ use crate::cli::{Context, Result, exit};
 use crate::executor::{priority, signals};
 use crate::gc::saved::{self, Skipped};
 use crate::gc::{self, Plan, Policy, Report, idle};
-use crate::graph::ImageGraph;
+use crate::graph::{Depth, ImageGraph};
+use crate::layout::NameSum;
 use crate::lock::{FileLock, LOOK, Mode};
 use crate::store::Store;
 use crate::words;
@@ -52,6 +53,8 @@ struct Planned {
     unreadable: Option<gc::Unreadable>,
     /// What the store was like before.
     before: Option<idle::Fingerprint>,
+    /// What there will be in `blobs/`.
+    names: Option<NameSum>,
 }
 
 /// Runs the command.
@@ -188,12 +191,17 @@ fn plan(
     context: &Context,
 ) -> Result<Planned> {
     let mut before = idle::Fingerprint::take(store.layout(), store.catalog())?;
-    store.scan()?;
-    if let Some(before) = &mut before {
-        before.taken_in(store.catalog())?;
-    }
-    let graph = ImageGraph::load(store.catalog())?;
+    // By name a layer is found by its diff ID, too.
+    let depth = match words.image.is_none() && policy.filters.is_empty() {
+        true => Depth::Removal,
+        false => Depth::All,
+    };
     let (layout, now) = (store.layout(), context.now);
+    let scanned = ImageGraph::load_scanned(store.catalog(), layout, depth, store.now())?;
+    let (graph, strays) = (scanned.graph, scanned.strays);
+    if let Some(before) = &mut before {
+        before.taken_in(store.catalog(), &graph);
+    }
     if let Some(file) = &arguments.plan {
         let mut saved = saved::read(file, &name(&store)?)?;
         saved.policy.ignore_broken.extend(&policy.ignore_broken);
@@ -209,6 +217,7 @@ fn plan(
             store,
             graph,
             before: None,
+            names: None,
         });
     }
     if let Some(image) = &words.image {
@@ -220,10 +229,12 @@ fn plan(
     let asked = gc::Asked {
         filter: filter.as_ref().map(|filter| filter as &dyn gc::Filter),
         explain: arguments.out.is_some() || !matches!(arguments.format, Format::Table),
+        strays: strays.as_deref(),
     };
     let (plan, unreadable) = tolerant(arguments, &mut policy, |policy| {
         gc::plan_asked(layout, &graph, policy, &asked, now)
     })?;
+    let names = idle::names_after(&graph, &plan, strays.as_deref());
     Ok(Planned {
         skipped: None,
         plan,
@@ -231,6 +242,7 @@ fn plan(
         store,
         graph,
         before,
+        names,
     })
 }
 
@@ -264,6 +276,7 @@ fn carry_out(arguments: &Args, planned: Planned, start: Instant, context: &mut C
         skipped,
         unreadable,
         before,
+        names,
     } = planned;
     let look = Look {
         full: arguments.no_trunc,
@@ -309,8 +322,8 @@ fn carry_out(arguments: &Args, planned: Planned, start: Instant, context: &mut C
     };
     show::done(shown, &done, &look, context)?;
     let (layout, catalog) = (store.layout(), store.catalog());
-    if was_empty && is_complete(&report) {
-        match idle::note(layout, catalog, &graph, &told, before, context.now) {
+    if is_complete(&report) {
+        match idle::note(layout, catalog, &graph, &told, names, before, context.now) {
             // It spares the next prune some work, and is no reason for this one to fail.
             Err(error) if error.is_no_space() => {}
             other => other?,

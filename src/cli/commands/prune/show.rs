@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::args::Args;
 use crate::cli::commands::removal;
 use crate::cli::exit::Failure;
@@ -71,8 +69,10 @@ pub fn unchanged(arguments: &Args, plan: Plan, took: Duration, context: &mut Con
         took,
     };
     if matches!(shown, Shown::Json | Shown::JsonLine) {
-        let mut document = document(&done);
-        document["unchanged"] = Value::Bool(true);
+        let document = Document {
+            unchanged: Some(true),
+            ..document(&done)
+        };
         return write_json(shown, &document, context);
     }
     self::done(shown, &done, &look, context)
@@ -89,11 +89,12 @@ pub fn dry_run(
 ) -> Result {
     match shown {
         Shown::Json | Shown::JsonLine => {
-            let mut document =
-                json!({ "schema": SCHEMA, "plan": plan, "target_met": is_met(plan) });
-            if let Some(skipped) = skipped {
-                document["skipped"] = serde_json::to_value(skipped)?;
-            }
+            let document = Foretold {
+                schema: SCHEMA,
+                plan,
+                target_met: is_met(plan),
+                skipped,
+            };
             write_json(shown, &document, context)?;
         }
         Shown::List => {
@@ -200,29 +201,52 @@ fn is_met(plan: &Plan) -> Option<bool> {
     plan.target.as_ref().map(Target::is_met)
 }
 
-fn document(done: &Done) -> Value {
-    let mut document = json!({
-        "schema": SCHEMA,
-        "plan": done.plan,
-        "report": done.report,
-        "freed": done.report.removed.freed,
-        "target_met": is_met(done.plan),
-        "milliseconds": u64::try_from(done.took.as_millis()).unwrap_or(u64::MAX),
-    });
-    if let Some(skipped) = done.skipped {
-        document["skipped"] = json!(skipped);
+/// What a dry run tells. It is written as it is: a plan may have a million items.
+#[derive(serde::Serialize)]
+struct Foretold<'a> {
+    schema: u32,
+    plan: &'a Plan,
+    target_met: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<&'a Skipped>,
+}
+
+/// What a prune tells.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    schema: u32,
+    plan: &'a Plan,
+    report: &'a Report,
+    freed: u64,
+    target_met: Option<bool>,
+    milliseconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<&'a Skipped>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unchanged: Option<bool>,
+}
+
+fn document<'a>(done: &Done<'a>) -> Document<'a> {
+    Document {
+        schema: SCHEMA,
+        plan: done.plan,
+        report: done.report,
+        freed: done.report.removed.freed,
+        target_met: is_met(done.plan),
+        milliseconds: u64::try_from(done.took.as_millis()).unwrap_or(u64::MAX),
+        skipped: done.skipped,
+        unchanged: None,
     }
-    document
 }
 
 /// Writes a document as it was asked for.
-pub fn write_json(shown: Shown, document: &Value, context: &mut Context) -> Result {
+pub fn write_json(shown: Shown, document: &impl serde::Serialize, context: &mut Context) -> Result {
     if shown == Shown::JsonLine {
-        writeln!(context.out, "{document}")?;
+        serde_json::to_writer(&mut context.out, document)?;
     } else {
         serde_json::to_writer_pretty(&mut context.out, document)?;
-        writeln!(context.out)?;
     }
+    writeln!(context.out)?;
     Ok(())
 }
 
