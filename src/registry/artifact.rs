@@ -145,11 +145,11 @@ impl Artifacts {
         Ok(told?.flatten())
     }
 
-    /// All tags, sorted; none if there is no such repository.
-    pub fn tags(&self) -> Result<Vec<String>> {
+    /// All tags, sorted; `None`: there is no such repository.
+    pub fn tags(&self) -> Result<Option<Vec<String>>> {
         let repository = self.repository.clone();
         let asked = ask(&Stop::new(&self.cancel), move |stop| repository.tags(stop));
-        Ok(present(asked)?.unwrap_or_default())
+        present(asked)
     }
 
     /// The manifests of many tags, in their order. `Ok(None)`: that one is not there; an error in
