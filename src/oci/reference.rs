@@ -123,7 +123,8 @@ fn split_domain(name: &str) -> (String, String) {
     (domain.to_owned(), path.to_owned())
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Whether a text can be a tag (distribution-spec, "Pulling manifests").
+pub fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     tag.len() <= 128
         && tag.bytes().next().is_some_and(word)

@@ -1,5 +1,5 @@
 //! Artifacts (image-spec, "Guidelines for Artifact Usage"): manifests and blobs of one repository,
-//! for whoever knows what they mean. Nothing here has to do with a store.
+//! for whoever knows what they mean. Nothing here is put into a store.
 //!
 //! ```text
 //! tag ─▶ manifest           blobs ─▶ files, a few at the same time, verified as they arrive
@@ -26,6 +26,7 @@ use super::{Client, Stop};
 use crate::executor::Cancel;
 use crate::fsutil::IoContext;
 use crate::oci::{Digest, Reference, media};
+use crate::store::Held;
 
 /// What is to be done in a repository; tokens are asked for accordingly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct Arriving {
     pub size: u64,
     /// The file that it is to be in; what is there of it is not asked for again.
     pub path: PathBuf,
+    /// Kept as long as somebody may write to the file, where others might as well.
+    pub held: Option<Held>,
 }
 
 /// A blob that the registry is to have.
@@ -145,11 +148,11 @@ impl Artifacts {
         Ok(told?.flatten())
     }
 
-    /// All tags, sorted; none if there is no such repository.
-    pub fn tags(&self) -> Result<Vec<String>> {
+    /// All tags, sorted; `None`: there is no such repository.
+    pub fn tags(&self) -> Result<Option<Vec<String>>> {
         let repository = self.repository.clone();
         let asked = ask(&Stop::new(&self.cancel), move |stop| repository.tags(stop));
-        Ok(present(asked)?.unwrap_or_default())
+        present(asked)
     }
 
     /// The manifests of many tags, in their order. `Ok(None)`: that one is not there; an error in
@@ -199,13 +202,13 @@ impl Artifacts {
     /// was asked for, or the error says why not, and the others go on. Its own error ends it all.
     pub fn download<E: From<Error>>(
         &self,
-        blobs: &[Arriving],
+        blobs: Vec<Arriving>,
         sink: &dyn Sink,
         mut arrived: impl FnMut(usize, Result<()>) -> Result<(), E>,
     ) -> Result<(), E> {
         let stop = Stop::new(&self.cancel);
         let counted = Counted::of(blobs.iter().map(|blob| (blob.digest, blob.size)));
-        let jobs = blobs.iter().cloned().zip(counted.counters()).collect();
+        let jobs = blobs.into_iter().zip(counted.counters()).collect();
         let (repository, within) = (self.repository.clone(), stop.clone());
         let work = move |(blob, done): (Arriving, Arc<AtomicU64>)| {
             fetch(&repository, &blob, &done, &within)

@@ -144,9 +144,14 @@ impl Endpoint {
         format!("{}{path}", self.prefix)
     }
 
-    /// Whether what is sent to it may go without TLS.
-    pub fn may_be_plain(&self) -> bool {
-        self.safety != Safety::Verified
+    /// Whether what is meant for it may go to a host without TLS: of one that is on this machine,
+    /// not to other machines.
+    pub fn may_be_plain(&self, host: &str) -> bool {
+        match self.safety {
+            Safety::Verified => false,
+            Safety::Loopback => http::is_direct(host, ""),
+            Safety::Insecure | Safety::Plain => true,
+        }
     }
 
     /// `SCHEME://HOST/v2/…`

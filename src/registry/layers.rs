@@ -28,7 +28,7 @@ use crate::catalog::BlobKind;
 use crate::fsutil::IoContext;
 use crate::oci::Digest;
 use crate::oci::document::Descriptor;
-use crate::store::{Lease, Partial, Settled};
+use crate::store::{Held, Lease, Partial, Settled};
 
 /// How often is looked whether somebody asks for the end, while the disk writes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -65,6 +65,8 @@ pub(super) struct Job {
     done: Arc<AtomicU64>,
     stop: Stop,
     writer: Sender<std::io::Result<Settled>>,
+    /// Nobody else writes to the file while this does.
+    held: Held,
 }
 
 impl<'a> Layers<'a> {
@@ -154,6 +156,7 @@ impl<'a> Layers<'a> {
             done: Arc::clone(&done),
             stop: self.stop.clone(),
             writer: self.writers.clone(),
+            held: partial.held(),
         };
         self.begun.push(Begun {
             descriptor,
@@ -241,6 +244,7 @@ impl Moves for Layers<'_> {
 impl Job {
     /// Fetches a layer from the first registry that gives it.
     fn run(self) -> Result<()> {
+        let _held = self.held;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut outcome = Err(Error::Interrupted);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Stop;
 use super::error::{Error, Result};
-use super::repository::{Repository, body, next_page};
+use super::repository::{Repository, body, following};
 use super::session::{Payload, header, refused};
 use crate::http::shown;
 use crate::oci::document::{self, Descriptor, Document, MANIFEST_LIMIT};
@@ -64,7 +64,7 @@ impl Repository {
                 200 | 400 | 404 | 405 | 406 | 501 if found.is_empty() => return Ok(None),
                 _ => return Err(refused(&request.url, response)),
             }
-            let next = header(&response, "link").and_then(|link| next_page(&link));
+            let next = following(&response, &request.url)?;
             let bytes = body(response, &request.url)?;
             let index = document::index(&bytes).map_err(|error| Error::Wrong {
                 what: shown(&request.url),
@@ -79,12 +79,9 @@ impl Repository {
             if found.len() > MOST {
                 return Err(too_many(subject));
             }
-            let next = next.and_then(|next| request.url.join(&next));
             match next {
                 // A list that leads back to itself has an end too.
-                Some(next) if found.len() > before && next.same_origin(&request.url) => {
-                    request.url = next;
-                }
+                Some(next) if found.len() > before => request.url = next,
                 _ => return Ok(Some(found)),
             }
         }

@@ -1,6 +1,7 @@
 //! The questions about one repository: manifests and tags (distribution-spec, "Pulling manifests",
 //! "Pushing Manifests", "Listing Tags").
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::{Client, Stop};
 use crate::http::shown;
 use crate::http::url::Url;
 use crate::oci::document::MANIFEST_LIMIT;
+use crate::oci::reference::is_tag;
 use crate::oci::{Digest, media};
 
 /// All that a manifest may be.
@@ -21,6 +23,9 @@ const ACCEPT: [&str; 4] = [
     media::DOCKER_INDEX,
     media::DOCKER_MANIFEST,
 ];
+
+/// More tags than this are a list without an end.
+const MOST_TAGS: usize = 1_000_000;
 
 /// A repository of a registry or a mirror.
 #[derive(Clone)]
@@ -261,9 +266,9 @@ impl Repository {
         }
     }
 
-    /// All tags.
+    /// All tags, sorted.
     pub fn tags(&self, stop: &Stop) -> Result<Vec<String>> {
-        let mut tags: Vec<String> = Vec::new();
+        let mut tags: BTreeSet<String> = BTreeSet::new();
         let mut request = self.request("GET", "tags/list", stop)?;
         loop {
             let response = self.send(&request, stop)?;
@@ -272,26 +277,30 @@ impl Repository {
                 404 => return Err(self.missing("the list of tags", response)),
                 _ => return Err(refused(&request.url, response)),
             }
-            let next = header(&response, "link").and_then(|link| next_page(&link));
-            let page: Page =
-                serde_json::from_slice(&document(response, &request.url)?).map_err(|error| {
-                    Error::Wrong {
-                        what: shown(&request.url),
-                        why: format!("that is no list of tags: {error}"),
-                    }
-                })?;
+            let wrong = |why: String| Error::Wrong {
+                what: shown(&request.url),
+                why,
+            };
+            let next = following(&response, &request.url)?;
+            let page: Page = serde_json::from_slice(&document(response, &request.url)?)
+                .map_err(|error| wrong(format!("that is no list of tags: {error}")))?;
             let known = tags.len();
-            tags.extend(page.tags.unwrap_or_default());
-            let next = next.and_then(|next| request.url.join(&next));
+            for tag in page.tags.unwrap_or_default() {
+                // It becomes a part of URLs, of names in the store, and of what is printed.
+                if !is_tag(&tag) {
+                    return Err(wrong(format!(
+                        "the registry lists {tag:?}, which is no tag"
+                    )));
+                }
+                tags.insert(tag);
+            }
+            if tags.len() > MOST_TAGS {
+                return Err(wrong(format!("it lists more than {MOST_TAGS} tags")));
+            }
             match next {
                 // A list that leads back to itself has an end too.
-                Some(next) if tags.len() > known && next.same_origin(&request.url) => {
-                    request.url = next;
-                }
-                _ => {
-                    tags.sort_unstable();
-                    return Ok(tags);
-                }
+                Some(next) if tags.len() > known => request.url = next,
+                _ => return Ok(tags.into_iter().collect()),
             }
         }
     }
@@ -327,10 +336,45 @@ struct Page {
     tags: Option<Vec<String>>,
 }
 
+/// Where a list goes on whose page this answer is (distribution-spec, "Listing Tags"). A list that
+/// goes on somewhere else is an error: what is not seen of it might be what must be known.
+pub(super) fn following(response: &Response, url: &Url) -> Result<Option<Url>> {
+    let links = response.headers().get_all("link").iter();
+    let mut texts = links.filter_map(|value| value.to_str().ok());
+    let Some(link) = texts.find_map(next_page) else {
+        return Ok(None);
+    };
+    let next = url.join(&link).map(|next| Url {
+        // Behind a proxy that ends TLS a registry may not know how it is asked.
+        scheme: url.scheme.clone(),
+        ..next
+    });
+    match next {
+        Some(next) if next.same_origin(url) => Ok(Some(next)),
+        _ => Err(Error::Wrong {
+            what: shown(url),
+            why: format!("the list goes on at {link:?}, which is not the same server"),
+        }),
+    }
+}
+
 /// The URL of `<URL>; rel="next"` (RFC 8288).
-pub(super) fn next_page(link: &str) -> Option<String> {
-    let (url, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
-    rest.contains("next").then(|| url.to_owned())
+fn next_page(link: &str) -> Option<String> {
+    let mut rest = link;
+    loop {
+        let (url, behind) = rest.split_once('<')?.1.split_once('>')?;
+        let parameters = behind.split('<').next().unwrap_or_default();
+        let is_next = |parameter: &str| {
+            let parameter = parameter.trim_matches([' ', ',', '\t']);
+            let relations = parameter.strip_prefix("rel=").unwrap_or_default();
+            let mut relations = relations.trim_matches('"').split_ascii_whitespace();
+            relations.any(|relation| relation.eq_ignore_ascii_case("next"))
+        };
+        if parameters.split(';').any(is_next) {
+            return Some(url.to_owned());
+        }
+        rest = behind;
+    }
 }
 
 /// The whole body of an answer that is a document.
@@ -377,6 +421,8 @@ mod tests {
             Some("/v2/a/tags/list?last=x&n=2")
         );
         assert_eq!(next_page(r#"</x>; rel="prev""#), None);
+        let both = r#"</v2/a?next=1>; rel="prev", </v2/a?next=3>; title="x"; rel=next"#;
+        assert_eq!(next_page(both).as_deref(), Some("/v2/a?next=3"));
         assert_eq!(next_page(""), None);
     }
 }

@@ -320,8 +320,12 @@ impl Client {
         let url = Url::parse(realm).ok_or_else(|| bad("is no URL"))?;
         match url.scheme.as_str() {
             "https" => {}
-            "http" if endpoint.may_be_plain() => {}
-            _ => return Err(bad("is not as safe as the registry: nothing is sent there")),
+            "http" if endpoint.may_be_plain(&url.host) => {}
+            _ => {
+                return Err(bad(
+                    "is not as safe as the registry: nothing is sent there (`insecure = true` in the configuration's table of the registry, or --tls-verify=false, permits it)",
+                ));
+            }
         }
         let form = token_form(service, scope, login);
         let mut request = Request {
@@ -490,10 +494,18 @@ fn redirected(endpoint: &Endpoint, url: &Url, response: &Response, count: u32) -
     }
     let location = header(response, "location").and_then(|to| url.join(&to));
     let next = location.ok_or_else(|| bad("it is redirected to nowhere"))?;
+    match is_as_safe(endpoint, url, &next) {
+        true => Ok(next),
+        false => Err(bad("it is redirected from HTTPS to something less safe")),
+    }
+}
+
+/// Whether what is between us and a registry may go on at a URL that an answer from `url` names.
+pub(super) fn is_as_safe(endpoint: &Endpoint, url: &Url, next: &Url) -> bool {
     match next.scheme.as_str() {
-        "https" => Ok(next),
-        "http" if url.scheme == "http" || endpoint.may_be_plain() => Ok(next),
-        _ => Err(bad("it is redirected from HTTPS to something less safe")),
+        "https" => true,
+        "http" => url.scheme == "http" || endpoint.may_be_plain(&next.host),
+        _ => false,
     }
 }
 

@@ -16,7 +16,7 @@ use super::Stop;
 use super::error::{Error, Result, is_passing};
 use super::repository::Repository;
 use super::retry::{ATTEMPTS, delay};
-use super::session::{Payload, Request, Response, header, refused};
+use super::session::{Payload, Request, Response, header, is_as_safe, refused};
 use crate::http::shown;
 use crate::http::url::Url;
 use crate::oci::Digest;
@@ -121,7 +121,7 @@ impl Upload<'_> {
         };
         match response.status().as_u16() {
             201 if from.is_some() => Ok(None),
-            202 => Ok(Some(location(&request.url, &response)?)),
+            202 => Ok(Some(self.location(&request.url, &response)?)),
             403 | 404 if from.is_some() => self.begin(None),
             _ => Err(refused(&request.url, response)),
         }
@@ -152,7 +152,7 @@ impl Upload<'_> {
             let passing = match sent {
                 Ok(response) => match response.status().as_u16() {
                     202 | 201 | 204 => {
-                        at = location(&at, &response)?;
+                        at = self.location(&at, &response)?;
                         start += length;
                         failures = 0;
                         continue;
@@ -199,7 +199,9 @@ impl Upload<'_> {
             Some(0) | None => 0,
             Some(last) => (last + 1).min(self.size),
         };
-        let next = location(&request.url, &response).unwrap_or(request.url);
+        let next = self
+            .location(&request.url, &response)
+            .unwrap_or(request.url);
         Ok((next, start))
     }
 
@@ -226,6 +228,26 @@ impl Upload<'_> {
         }
     }
 
+    /// Where an upload goes on.
+    fn location(&self, url: &Url, response: &Response) -> Result<Url> {
+        let wrong = |why: String| Error::Wrong {
+            what: shown(url),
+            why,
+        };
+        let location = header(response, "location").and_then(|to| url.join(&to));
+        let Some(next) = location else {
+            let why = "the registry does not say where to send the blob";
+            return Err(wrong(why.to_owned()));
+        };
+        match is_as_safe(&self.repository.endpoint, url, &next) {
+            true => Ok(next),
+            false => Err(wrong(format!(
+                "the blob is to be sent to {}, which is less safe than HTTPS: a proxy before the registry must tell it so, by X-Forwarded-Proto",
+                shown(&next)
+            ))),
+        }
+    }
+
     fn to(&self, url: Url, method: &'static str, start: u64, length: u64) -> Request<'_> {
         Request {
             method,
@@ -241,13 +263,4 @@ impl Upload<'_> {
             again: false,
         }
     }
-}
-
-/// Where an upload goes on.
-fn location(url: &Url, response: &Response) -> Result<Url> {
-    let location = header(response, "location").and_then(|to| url.join(&to));
-    location.ok_or_else(|| Error::Wrong {
-        what: shown(url),
-        why: "the registry does not say where to send the blob".to_owned(),
-    })
 }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
-use super::{Result, StepLock, Store};
+use super::{Result, Store};
 use crate::catalog::Millis;
 use crate::catalog::blob::BlobId;
 use crate::catalog::journal::{JournalEntry, Particulars};
@@ -38,8 +38,6 @@ pub struct Lease<'s> {
     scratch: Mutex<Vec<PathBuf>>,
     /// Blobs that this lease pins, itself or by what it pins, and has found whole.
     trusted: Mutex<HashSet<Digest>>,
-    /// Blobs that this lease has begun to fetch, and has not: nobody else's before it ends.
-    turns: Mutex<HashMap<Digest, StepLock>>,
 }
 
 impl Store {
@@ -55,7 +53,6 @@ impl Store {
             names: AtomicU64::new(0),
             scratch: Mutex::default(),
             trusted: Mutex::default(),
-            turns: Mutex::default(),
         };
         let row = LeaseRow {
             id: lease.id.clone(),
@@ -177,10 +174,6 @@ impl<'s> Lease<'s> {
         self.trusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn turns(&self) -> MutexGuard<'_, HashMap<Digest, StepLock>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts a blob.
     pub fn ingest(&self) -> Result<Ingest> {
         Ok(self.store.layout.blobs().ingest(&self.unique_name())?)
@@ -210,7 +203,6 @@ impl<'s> Lease<'s> {
         let removed = fsutil::remove_file(&self.store.private("leases").join(&self.id));
         let ended = self.store.write(|tx| Ok(tx.end_lease(&self.id)?));
         drop(lock);
-        self.turns().clear();
         trees?;
         removed?;
         ended

@@ -50,7 +50,7 @@ pub use containers::Container;
 pub use images::Image;
 pub use layers::ImageLayers;
 pub use lease::Lease;
-pub use partial::{Partial, Settled};
+pub use partial::{Held, Partial, Settled};
 pub use publish::{LayerBlob, NewImage};
 pub use snapshots::Lower;
 pub use steps::StepLock;

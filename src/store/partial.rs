@@ -6,13 +6,15 @@
 //!        └─ LEASE ends: the next who wants HEX renames it to a name of its own, and goes on
 //! ```
 //! What nobody takes over a prune removes, once it is past the grace. Nothing of it is believed:
-//! who goes on hashes what is there. Who fails keeps the lock until the lease ends, since what is
-//! here is nobody else's before that.
+//! who goes on hashes what is there. Who fails gives the lock back at once, however long his lease
+//! lives: the next one begins with a file of his own. A thread that nobody waits for any more keeps
+//! the lock until it has ended ([`Partial::held`]), so that no two write to one file.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Lease, Result, StepLock};
 use crate::catalog::BlobKind;
@@ -26,8 +28,15 @@ use crate::oci::Digest;
 pub struct Partial {
     digest: Digest,
     path: PathBuf,
-    turn: StepLock,
+    turn: Arc<StepLock>,
 }
+
+/// Kept by whoever writes to the file of a [`Partial`]: until all of them are gone, nobody else
+/// fetches the blob.
+#[derive(Debug, Clone)]
+pub struct Held(
+    #[expect(dead_code, reason = "it is kept, and nothing is asked of it")] Arc<StepLock>,
+);
 
 /// A blob whose bytes have been put on the disk before it was published, or beside that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +52,9 @@ impl Lease<'_> {
     /// `None`: somebody else, in this process or another, is fetching it. Who has had to wait looks
     /// for the blob before he fetches it.
     pub fn partial(&self, digest: &Digest) -> Result<Option<Partial>> {
-        let kept = self.turns().remove(digest);
-        let turn = match kept {
-            Some(turn) => Some(turn),
-            None => self.try_turn(roots::BLOB_LOCK, digest)?,
+        let Some(turn) = self.try_turn(roots::BLOB_LOCK, digest)? else {
+            return Ok(None);
         };
-        let Some(turn) = turn else { return Ok(None) };
         let directory = self.store().private("ingest");
         let ending = format!("{}{}", debris::PARTIAL, digest.hex());
         let path = directory.join(format!("{}{ending}", self.id()));
@@ -72,7 +78,7 @@ impl Lease<'_> {
         Ok(Some(Partial {
             digest: *digest,
             path,
-            turn,
+            turn: Arc::new(turn),
         }))
     }
 
@@ -108,13 +114,12 @@ impl Lease<'_> {
         self.store().private("ingest").join(self.unique_name())
     }
 
-    /// Leaves what is here to whoever wants it once this lease has ended; a file with nothing in it
-    /// goes.
+    /// Leaves what is here to this lease, and to whoever wants it once that has ended; a file with
+    /// nothing in it goes.
     pub fn leave_partial(&self, partial: Partial) -> Result<()> {
         if partial.length() == 0 {
             fsutil::remove_file(&partial.path)?;
         }
-        self.turns().insert(partial.digest, partial.turn);
         Ok(())
     }
 
@@ -165,8 +170,80 @@ impl Partial {
         &self.path
     }
 
+    /// For a thread that writes to it.
+    pub fn held(&self) -> Held {
+        Held(Arc::clone(&self.turn))
+    }
+
     /// Bytes that are here.
     pub fn length(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::*;
+    use crate::catalog::Millis;
+    use crate::store::{Host, OpenMode, Store};
+
+    #[derive(Default)]
+    struct TestHost(AtomicU8);
+
+    impl Host for TestHost {
+        fn now(&self) -> Millis {
+            1_000
+        }
+
+        fn random(&self) -> [u8; 16] {
+            [self.0.fetch_add(1, Ordering::Relaxed); 16]
+        }
+
+        fn boot(&self) -> &str {
+            "boot"
+        }
+
+        fn owners(&self) -> &str {
+            "host"
+        }
+    }
+
+    /// A build that has asked a cache in vain may go on for an hour, and a pull waits for whoever
+    /// is fetching.
+    #[test]
+    fn who_has_failed_to_fetch_a_blob_keeps_nobody_from_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = Arc::new(TestHost::default());
+        let store = Store::open(directory.path(), OpenMode::Create, host).unwrap();
+        let (build, pull) = (
+            store.lease("build", "").unwrap(),
+            store.lease("pull", "").unwrap(),
+        );
+        let digest = Digest::of(b"blob");
+        let partial = build.partial(&digest).unwrap().unwrap();
+        fs::write(partial.path(), "bl").unwrap();
+        assert!(pull.partial(&digest).unwrap().is_none());
+        build.leave_partial(partial).unwrap();
+        // With a file of its own: the other one's lease lives.
+        let own = pull.partial(&digest).unwrap().unwrap();
+        assert_eq!(own.length(), 0);
+        pull.leave_partial(own).unwrap();
+        let again = build.partial(&digest).unwrap().unwrap();
+        assert_eq!(again.length(), 2);
+        // A thread that nobody waits for may still write.
+        let held = again.held();
+        build.leave_partial(again).unwrap();
+        assert!(pull.partial(&digest).unwrap().is_none());
+        assert!(build.partial(&digest).unwrap().is_none());
+        drop(held);
+        build.end().unwrap();
+        let taken_over = pull.partial(&digest).unwrap().unwrap();
+        assert_eq!(taken_over.length(), 2);
+        pull.forget_partial(taken_over).unwrap();
+        pull.end().unwrap();
+        let left = fs::read_dir(store.private("leases")).unwrap().count();
+        assert_eq!(left, 0);
     }
 }

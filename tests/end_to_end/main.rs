@@ -34,6 +34,7 @@ mod registry_faults;
 mod registry_mirrors;
 mod registry_prune;
 mod registry_transfers;
+mod registry_trust;
 mod rootless;
 mod round_trips;
 mod same_step;

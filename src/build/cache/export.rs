@@ -158,7 +158,7 @@ impl Export<'_> {
         if !damaged && writer.has(&layer.digest, layer.size) {
             return Ok(true);
         }
-        let here = match path_in_store(self.lease, layer) {
+        let here = match path_in_store(self.lease, layer)? {
             Some(path) => LayerFile::lasting(path),
             None => match self.imports.copy(layer, around)? {
                 Some(copy) => copy,
@@ -173,11 +173,13 @@ impl Export<'_> {
     }
 }
 
-/// Where the store has a layer, if it has one of this size.
-pub(super) fn path_in_store(lease: &Lease, layer: &Descriptor) -> Option<PathBuf> {
+/// Where the store has a layer, if it has it whole; it is pinned then: an image that a cache has
+/// offered, and nothing has needed, does not hold its layers.
+pub(super) fn path_in_store(
+    lease: &Lease,
+    layer: &Descriptor,
+) -> Result<Option<PathBuf>, store::Error> {
     let blobs = lease.store().layout().blobs();
-    match blobs.stat(&layer.digest) {
-        Ok(Some(stat)) if stat.size == layer.size => Some(blobs.path(&layer.digest)),
-        _ => None,
-    }
+    let here = lease.has_blob(&layer.digest, layer.size)?;
+    Ok(here.then(|| blobs.path(&layer.digest)))
 }

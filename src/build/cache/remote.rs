@@ -29,7 +29,7 @@ use crate::oci::document::Descriptor;
 use crate::oci::{Digest, Reference};
 use crate::registry::artifact::{Access, Arriving, Artifacts, Leaving};
 use crate::registry::{self, LayerState, push};
-use crate::store::{self, Lease, Offered, Partial};
+use crate::store::{self, Held, Lease, Offered, Partial};
 
 /// How long a registry may take to say whether it has a cache.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,12 +64,12 @@ impl Remote {
     /// wants them.
     fn fetch(
         &self,
-        blobs: &[Arriving],
+        blobs: Vec<Arriving>,
         around: Around,
         mut arrived: impl FnMut(usize) -> Result<(), store::Error>,
         mut missing: impl FnMut(usize, String) -> Result<(), store::Error>,
     ) -> Result<(), store::Error> {
-        for blob in blobs {
+        for blob in &blobs {
             let from = fs::metadata(&blob.path).map_or(0, |metadata| metadata.len());
             let state = match from {
                 0 => LayerState::Wanted,
@@ -77,9 +77,9 @@ impl Remote {
             };
             tell(around, blob.digest, blob.size, state);
         }
+        let shown: Vec<_> = blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
         let sink = |event| around.sink.event(Event::Transfer(event));
         let outcome = self.artifacts.download(blobs, &sink, |place, result| {
-            let blob = &blobs[place];
             match result {
                 Ok(()) => arrived(place)?,
                 // The disk is ours.
@@ -88,7 +88,8 @@ impl Remote {
                     if !is_about_one(&error) {
                         self.away.store(true, Ordering::Relaxed);
                     }
-                    tell(around, blob.digest, blob.size, LayerState::Refused);
+                    let (digest, size) = shown[place];
+                    tell(around, digest, size, LayerState::Refused);
                     missing(place, error.to_string())?;
                 }
             }
@@ -157,11 +158,11 @@ impl Source for Remote {
         let read = || -> Result<Result<Vec<u8>, String>, store::Error> {
             let file = LayerFile::passing(around.lease.passing_file());
             let path = file.path();
-            let blob = [arriving(path, digest, size)];
+            let blob = vec![arriving(path, digest, size, None)];
             let mut found = Err("its records did not come".to_owned());
             let mut why = None;
             self.fetch(
-                &blob,
+                blob,
                 around,
                 |_| {
                     found = Ok(fs::read(path).at("read", path)?);
@@ -224,7 +225,7 @@ impl Source for Remote {
         let file = LayerFile::passing(around.lease.passing_file());
         let mut here = false;
         self.fetch(
-            &[arriving(file.path(), digest, size)],
+            vec![arriving(file.path(), digest, size, None)],
             around,
             |_| {
                 here = true;
@@ -284,13 +285,14 @@ impl Remote {
                 continue;
             };
             room = rest;
-            blobs.push(arriving(partial.path(), layer.digest, layer.size));
+            let (digest, size, held) = (layer.digest, layer.size, Some(partial.held()));
+            blobs.push(arriving(partial.path(), digest, size, held));
             partials.push(Some(partial));
             places.push(place);
         }
         let mut whys: Vec<(usize, String)> = Vec::new();
         let fetched = self.fetch(
-            &blobs,
+            blobs,
             around,
             |arrived| {
                 let Some(partial) = partials[arrived].take() else {
@@ -326,11 +328,12 @@ fn refused(why: &str) -> Offered {
     Offered::Refused(why.to_owned())
 }
 
-fn arriving(path: &Path, digest: Digest, size: u64) -> Arriving {
+fn arriving(path: &Path, digest: Digest, size: u64, held: Option<Held>) -> Arriving {
     Arriving {
         digest,
         size,
         path: path.to_path_buf(),
+        held,
     }
 }
 
@@ -427,14 +430,14 @@ impl Export<'_> {
             others.retain(|path| *path != self.to.path);
             let (digest, size) = (layer.digest, layer.size);
             tell(self.around, digest, size, LayerState::Prepared);
-            Leaving {
+            Ok(Leaving {
                 digest,
                 size,
-                path: path_in_store(lease, layer),
+                path: path_in_store(lease, layer)?,
                 elsewhere: others,
-            }
+            })
         });
-        let leaving: Vec<Leaving> = leaving.collect();
+        let leaving: Vec<Leaving> = leaving.collect::<Result<_, store::Error>>()?;
         let mut there = self.upload(&leaving)?;
         for (place, layer) in layers.iter().enumerate() {
             if there[place] || leaving[place].path.is_some() {

@@ -255,7 +255,10 @@ impl Plan {
                         digest,
                         tags: Vec::new(),
                         created,
-                        size: blobs.values().sum(),
+                        // Whoever wrote the manifest says how large they are.
+                        size: blobs
+                            .values()
+                            .fold(0, |sum, size| sum.saturating_add(*size)),
                     });
                     removal.tags.push(found.tag.clone());
                 }
@@ -418,6 +421,24 @@ mod tests {
         let plan = Plan::new("r", &found, &policy(None, Some(100), None));
         assert!(plan.removals.is_empty(), "{plan:?}");
         assert_eq!(because(&plan, "old"), "pointed_at");
+    }
+
+    #[test]
+    fn a_manifest_may_lie_about_sizes_as_it_likes() {
+        let layer = |name: &str| Descriptor {
+            media_type: crate::oci::media::LAYER_GZIP.to_owned(),
+            digest: Digest::of(name.as_bytes()),
+            size: i64::MAX as u64,
+            annotations: None,
+            platform: None,
+            artifact_type: None,
+        };
+        let layers = [layer("a"), layer("b"), layer("c")];
+        let bytes = records::manifest(b"", &layers, Some(1));
+        let digest = Digest::of(&bytes);
+        let found = [Found::new("a".to_owned(), Ok(Manifest { bytes, digest }))];
+        let plan = Plan::new("r", &found, &policy(None, Some(100), None));
+        assert_eq!((plan.removals[0].size, plan.bytes), (u64::MAX, u64::MAX));
     }
 
     #[test]

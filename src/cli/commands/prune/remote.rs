@@ -47,6 +47,13 @@ pub fn run(arguments: &Args, remote: &Reference, context: &mut Context) -> Resul
     let artifacts = Artifacts::of(&client, remote, access, &cancel).map_err(registries::told)?;
     let name = format!("{}/{}", remote.domain, remote.path);
     let found = look(&artifacts).map_err(registries::told)?;
+    let found = found.unwrap_or_else(|| {
+        // Before the first cache is written that is no fault.
+        context.tell(&format!(
+            "warning: there is no {name} in the registry, and nothing to prune: is its name right?"
+        ));
+        Vec::new()
+    });
     let plan = Plan::new(&name, &found, &policy);
     let shown = Shown::of(arguments);
     let look = Look {
@@ -127,9 +134,11 @@ fn policy(arguments: &Args, remote: &Reference, context: &Context) -> Result<Pol
     })
 }
 
-/// Looks at every tag.
-fn look(artifacts: &Artifacts) -> Result<Vec<Found>, Error> {
-    let tags = artifacts.tags()?;
+/// Looks at every tag; `None`: there is no such repository.
+fn look(artifacts: &Artifacts) -> Result<Option<Vec<Found>>, Error> {
+    let Some(tags) = artifacts.tags()? else {
+        return Ok(None);
+    };
     let manifests = artifacts.manifests(&tags)?;
     let mut found = Vec::new();
     for (tag, manifest) in tags.into_iter().zip(manifests) {
@@ -140,7 +149,7 @@ fn look(artifacts: &Artifacts) -> Result<Vec<Found>, Error> {
             Err(why) => found.push(Found::new(tag, Err(why))),
         }
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Shows what goes, and then what stays.
