@@ -47,6 +47,9 @@ pub fn run(arguments: &Args, remote: &Reference, context: &mut Context) -> Resul
     let artifacts = Artifacts::of(&client, remote, access, &cancel).map_err(registries::told)?;
     let name = format!("{}/{}", remote.domain, remote.path);
     let found = look(&artifacts).map_err(registries::told)?;
+    if found.is_empty() {
+        context.tell(&format!("note: {name} has no tags: is its name right?"));
+    }
     let plan = Plan::new(&name, &found, &policy);
     let shown = Shown::of(arguments);
     let look = Look {
