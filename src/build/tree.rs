@@ -274,7 +274,7 @@ impl Tree<'_> {
             .sort_by_file_name()
             .into_iter();
         while let Some(entry) = walk.next() {
-            let entry = entry.map_err(|error| walk_error(error, &source.path))?;
+            let entry = entry.map_err(|error| walk_error(error, &base, &source.path))?;
             let relative = entry.path().strip_prefix(&base).unwrap_or(entry.path());
             let relative: PathBuf = relative
                 .components()
@@ -282,7 +282,7 @@ impl Tree<'_> {
                 .collect();
             let metadata = entry
                 .metadata()
-                .map_err(|error| walk_error(error, &source.path))?;
+                .map_err(|error| walk_error(error, &base, &source.path))?;
             let file = Found {
                 open_path: entry.path().to_path_buf(),
                 metadata,
@@ -350,8 +350,17 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-fn walk_error(error: walkdir::Error, label: &str) -> StepError {
-    let path = error.path().unwrap_or(Path::new(label)).to_path_buf();
+/// The error, of a path as the user knows it: below `label`, not below the descriptor `base`.
+fn walk_error(error: walkdir::Error, base: &Path, label: &str) -> StepError {
+    let below = error.path().and_then(|path| path.strip_prefix(base).ok());
+    let path: PathBuf = match below {
+        Some(below) => Path::new(label).join(below).components().collect(),
+        None => PathBuf::from(label),
+    };
+    let path = match path.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => path,
+    };
     let source = error
         .into_io_error()
         .unwrap_or_else(|| io::Error::other("a directory contains itself"));
@@ -475,6 +484,17 @@ pub fn directory_at(
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_its_path_in_the_context() {
+        let base = Path::new("/proc/self/fd/no-such");
+        for (label, told) in [("src", "read src/secret: "), ("", "read secret: ")] {
+            let walk = walkdir::WalkDir::new(base.join("./secret"));
+            let error = walk.into_iter().next().unwrap().unwrap_err();
+            let error = walk_error(error, base, label).to_string();
+            assert!(error.starts_with(told), "{error}");
+        }
+    }
 
     fn tree(ignore: Option<&IgnorePatterns>) -> (tempfile::TempDir, Tree<'_>) {
         let dir = tempfile::tempdir().unwrap();

@@ -61,9 +61,13 @@ pub fn run(arguments: Cli) -> Result {
     // Where a user's store is must be known before the namespace makes everybody root in it.
     let mut context = Context::new(&arguments.global, arguments.command.is_configured())?;
     enter_namespace(&arguments.command)?;
+    let frees = matches!(
+        arguments.command,
+        args::Command::Prune(_) | args::Command::Rmi(_)
+    );
     let mut done = commands::run(arguments.command, &mut context);
     if let Err(error) = done {
-        done = Err(commands::space::advise(error, &context));
+        done = Err(commands::space::advise(error, frees, &context));
     }
     // What was written belongs to the reader even where the command then failed.
     let flushed = context.flush();

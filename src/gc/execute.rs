@@ -47,7 +47,7 @@ pub(super) fn execute(
     let _lock = lock(layout)?;
     let private = layout.private();
     let before = Measure::take(layout)?;
-    reserve::release_if_tight(&private)?;
+    let gave_up = reserve::release_if_tight(&private)?;
     if reserve::available(&private)? > ROOM_FOR_LOG {
         catalog.let_log_grow(LOG_PAGES)?;
     }
@@ -103,7 +103,10 @@ pub(super) fn execute(
         remember(catalog, report.removed.freed, now)?;
     }
     catalog.checkpoint()?;
-    reserve::ensure(&private)?;
+    match gave_up {
+        true => reserve::restore(&private)?,
+        false => reserve::ensure(&private)?,
+    };
     let after = Measure::take(layout)?;
     report.measured = after.free - before.free;
     report.overhead = after.overhead - before.overhead;

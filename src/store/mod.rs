@@ -108,7 +108,7 @@ pub enum Error {
         source: crate::oci::document::Error,
     },
     /// There is no store, and the command makes none.
-    #[error("there is no store at {}; `rstore build`, `load` or `import` make one, --root names another", path.display())]
+    #[error("there is no store at {}; `rstore build`, `pull`, `load` or `import` make one, --root names another", path.display())]
     NoStore {
         /// The directory.
         path: PathBuf,

@@ -3,7 +3,7 @@
 use rstore::lock::FileLock;
 use serde_json::json;
 
-use crate::sample::{Everything, Run, Sample, du, steady};
+use crate::sample::{Everything, Layer, Recipe, Run, Sample, du, steady};
 
 #[test]
 fn a_tag_is_another_name_and_untag_takes_it_away_again() {
@@ -67,6 +67,42 @@ fn rmi_by_id_needs_force_where_there_are_several_names() {
     );
     let said = store.ok(&["rmi", "-f", &id]);
     assert!(said.contains("Untagged: app:1"), "{said}");
+}
+
+#[test]
+fn rmi_by_id_means_every_manifest_that_has_the_id_and_a_name() {
+    // As a push with another compression makes them, and a pull brings them back.
+    let store = Sample::new();
+    let plain = store.layer("files", 1_000);
+    let packed = Layer {
+        digest: store.blob(b"the same, packed"),
+        size: 16,
+        ..plain
+    };
+    let image = |layer: Layer| {
+        store.image(&Recipe {
+            layers: &[layer],
+            ..Recipe::default()
+        })
+    };
+    let (one, other) = (image(plain), image(packed));
+    assert_eq!(one.id, other.id);
+    store.write_index(&[("plain:latest", one), ("packed:latest", other)]);
+    let id = one.id.short();
+    let refused = store.rstore(&["rmi", &id]);
+    assert_eq!(refused.code, 1, "{}", refused.stdout);
+    assert!(refused.stderr.contains("has 2 names"), "{}", refused.stderr);
+    let digest = other.digest.to_string();
+    assert!(store.ok(&["rmi", &digest]).contains("Untagged: packed"));
+    store.write_index(&[("plain:latest", one), ("packed:latest", other)]);
+    store.blob(b"the same, packed");
+    image(packed);
+    let said = store.ok(&["rmi", "-f", &id]);
+    assert!(
+        said.contains("Untagged: plain:latest\n") && said.contains("Untagged: packed:latest\n"),
+        "{said}"
+    );
+    assert_eq!(store.ok(&["images", "-aq"]), "");
 }
 
 #[test]

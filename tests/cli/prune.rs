@@ -86,7 +86,7 @@ fn a_ceiling_and_what_is_in_its_way() {
     // All that may go is not.
     let unmet = store.rstore(&["prune", "-f", "--max-used-space", "0"]);
     assert_eq!(unmet.code, 5, "{}", unmet.stderr);
-    for told in ["are missing", "tagged", "tag app:", "--all"] {
+    for told in ["are missing", "tagged", "`rstore df`", "tag app:", "--all"] {
         assert!(unmet.stderr.contains(told), "{told}: {}", unmet.stderr);
     }
     assert!(unmet.stdout.contains("Total reclaimed space"));

@@ -22,9 +22,13 @@ const NEEDS: &[Need] = &[
 impl Small {
     /// 64 MB with this many inodes.
     fn new(inodes: u32) -> Small {
+        Small::of(64 << 20, inodes)
+    }
+
+    fn of(bytes: u64, inodes: u32) -> Small {
         let directory = support::scratch();
         let image = directory.path().join("image");
-        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        fs::File::create(&image).unwrap().set_len(bytes).unwrap();
         let count = inodes.to_string();
         // Without blocks for root alone: this test is root, and wants to see the end of the disk.
         support::run(
@@ -125,7 +129,7 @@ fn assert_pruned(small: &Small, store: &Rstore) {
         pruned.stdout.contains("Total reclaimed space: 4"),
         "{pruned}"
     );
-    // The reserve is made again at the end only where there is much room.
+    // The reserve is made again at the end, at most as large as what was gained.
     let gained = small.free_bytes() - before;
     assert!(gained > 3 << 20, "{gained} bytes: {pruned}");
     assert_eq!(store.layers("kept:latest"), kept);
@@ -143,6 +147,20 @@ fn a_prune_works_and_frees_with_no_byte_left() {
     let store = store_with_garbage(&small);
     small.fill_bytes();
     assert_pruned(&small, &store);
+}
+
+#[test]
+fn a_prune_works_on_a_disk_that_is_too_small_for_a_whole_reserve_and_again() {
+    if skip_without(NEEDS) {
+        return;
+    }
+    let small = Small::of(32 << 20, 8_000);
+    let store = store_with_garbage(&small);
+    small.fill_bytes();
+    assert_pruned(&small, &store);
+    small.fill_bytes();
+    store.ok(["rmi", "kept"]);
+    assert_tidy(&store, "removed");
 }
 
 #[test]

@@ -208,8 +208,9 @@ impl Record for Row {
             })
             .flexible(),
             Column::<Row>::new("TAG", "Tag", "tag", |row, _| or_none(&row.tag)),
-            Column::<Row>::new("DIGEST", "Digest", "digest", |row, look| {
-                look.digest(&row.digest)
+            // In full, as docker has it: NAME@DIGEST is a name that works.
+            Column::<Row>::new("DIGEST", "Digest", "digest", |row, _| {
+                row.digest.to_string()
             }),
             Column::<Row>::new("IMAGE ID", "ID", "id", |row, look| look.digest(&row.id)),
             Column::<Row>::new("CREATED", "CreatedSince", "created", |row, look| {

@@ -39,8 +39,8 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let view = View::of(context.open_to_write()?, context.now)?.with_grace(context.now)?;
     let mut targets = Vec::new();
     for reference in &arguments.references {
-        match target(&view, reference, arguments.force) {
-            Ok(target) => targets.push(target),
+        match meant(&view, reference, arguments.force) {
+            Ok(meant) => targets.extend(meant),
             Err(error) if arguments.force && is_unknown(&error) => {
                 context.tell(&exit::message(&error));
             }
@@ -130,9 +130,25 @@ fn staying(view: &View, plan: &Plan, targets: &[Removal]) -> Vec<String> {
     stays
 }
 
-fn target(view: &View, reference: &str, force: bool) -> Result<Removal> {
+/// What a reference means. By an image's ID all manifests that have it and a name: they are one image
+/// in lists.
+fn meant(view: &View, reference: &str, force: bool) -> Result<Vec<Removal>> {
     let found = view.graph.resolve(reference)?;
-    let names: Vec<&str> = view.graph.names(found.node).collect();
+    let mut nodes = vec![found.node];
+    if found.name.is_none()
+        && let Some(image) = view.graph.image(found.node)
+        && begins(&image.id(), reference)
+        && !begins(&view.graph.node(found.node).digest, reference)
+    {
+        let same = view.graph.images().filter(|other| {
+            other.id() == image.id() && other.node() != found.node && other.names().next().is_some()
+        });
+        nodes.extend(same.map(|other| other.node()));
+    }
+    let names: Vec<&str> = nodes
+        .iter()
+        .flat_map(|node| view.graph.names(*node))
+        .collect();
     if found.name.is_none() && names.len() > 1 && !force {
         anyhow::bail!(
             "{reference:?} has {} names ({}): remove those, or all of them with --force",
@@ -140,10 +156,17 @@ fn target(view: &View, reference: &str, force: bool) -> Result<Removal> {
             names.join(", ")
         );
     }
-    Ok(Removal {
-        node: found.node,
-        name: found.name,
-    })
+    let removal = |node| Removal {
+        node,
+        name: found.name.clone(),
+    };
+    Ok(nodes.into_iter().map(removal).collect())
+}
+
+/// Whether this digest, or the beginning of it, is what was asked for.
+fn begins(digest: &Digest, reference: &str) -> bool {
+    let hex = reference.strip_prefix("sha256:").unwrap_or(reference);
+    digest.hex().starts_with(hex)
 }
 
 /// What was to go, kept until it is known what of it has gone: others may have begun to need it

@@ -16,8 +16,9 @@ use crate::fsutil;
 use crate::gc::{self, Policy, Scope};
 use crate::store::{OpenMode, Store};
 
-/// The error, with what would make room where it says that there is none.
-pub fn advise(error: anyhow::Error, context: &Context) -> anyhow::Error {
+/// The error, with what would make room where it says that there is none. `frees`: a command that
+/// was to make room has failed with it.
+pub fn advise(error: anyhow::Error, frees: bool, context: &Context) -> anyhow::Error {
     if !exit::is_no_space(&error) || is_elsewhere(&error, &context.root) {
         return error;
     }
@@ -25,7 +26,11 @@ pub fn advise(error: anyhow::Error, context: &Context) -> anyhow::Error {
         Ok(full) => full.error,
         Err(error) => error,
     };
-    let advice = Some(advice(context));
+    let advice = Some(match frees {
+        // Only where the store has no reserve: it was never made, or somebody took it away.
+        true => "the disk is full, and a removal needs some bytes itself: make room for a few hundred kB elsewhere on that file system, and run it again".to_owned(),
+        false => advice(context),
+    });
     DiskFull { error, advice }.into()
 }
 

@@ -294,9 +294,18 @@ pub fn outcome(plan: &Plan) -> Result {
         message.push_str(&format!(" without going below the {reserved} reserved"));
     }
     let kept = plan.kept.iter().filter(|kept| kept.bytes > 0);
-    let kept: Vec<String> = kept
+    let mut kept: Vec<String> = kept
         .map(|kept| format!("{} {}", size::short(kept.bytes), kept.because.words()))
         .collect();
+    // So that the figures add up: the catalog, and whatever else images don't hold.
+    let images: u64 = plan.kept.iter().map(|kept| kept.bytes).sum();
+    let rest = target.used.saturating_sub(plan.totals.freed + images);
+    if rest > 0 {
+        kept.push(format!(
+            "{} other than images, see `rstore df`",
+            size::short(rest)
+        ));
+    }
     if !kept.is_empty() {
         message.push_str(&format!("; what stays: {}", kept.join(", ")));
     }
