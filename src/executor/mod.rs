@@ -68,6 +68,7 @@ mod seccomp;
 mod step;
 mod sys;
 
+pub mod memory;
 pub mod priority;
 pub mod signals;
 pub mod stubs;

@@ -440,3 +440,13 @@ pub fn ioprio_idle() -> Result<()> {
     let returned = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE) };
     check(returned).map(drop)
 }
+
+/// Has the C library map every piece of at least so many bytes for itself, and unmap it when it is
+/// freed. Without this the limit grows with the pieces that are freed.
+pub fn fix_mmap_threshold(bytes: c_int) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: plain numbers; glibc takes its own lock.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    let _ = bytes;
+}

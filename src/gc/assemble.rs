@@ -336,6 +336,7 @@ impl Ground<'_> {
             return;
         }
         let mut left = verdict.doomed.clone();
+        plan.items.reserve_exact(verdict.found.iter().len());
         let is_index = |node: &NodeId| self.graph.node(*node).kind == BlobKind::Index;
         for node in verdict.doomed.iter().filter(is_index) {
             left.remove(node);
@@ -369,7 +370,7 @@ impl Ground<'_> {
                 Reason::Unreferenced => Reason::OnlyThere,
                 other => other,
             };
-            item.with = u32::try_from(place).ok();
+            item.set_with(u32::try_from(place).ok());
             plan.push(item);
         }
     }
@@ -381,15 +382,18 @@ impl Ground<'_> {
         let mut item = Item::new(self.blob_kind(blob), self.blob_reason(verdict, blob), freed);
         item.digest = Some(blob.digest);
         item.size = found.map_or(0, |found| found.size);
-        item.last_used = Some(blob.last_used);
+        item.set_last_used(Some(blob.last_used));
         if let Some(image) = self.graph.image(node) {
-            item.id = image.id().to_string().into();
-            item.state = Some(verdict.classes.state(node));
-            item.last_used = Some(image.last_used());
-            item.step = image.step().map(Into::into);
+            item.set_last_used(Some(image.last_used()));
+            let more = item.particulars();
+            more.id = image.id().to_string();
+            more.state = Some(verdict.classes.state(node));
+            more.step = image.step().map(str::to_owned);
         }
-        let named = self.graph.names(node).map(str::to_owned);
-        item.names = named.collect();
+        let names: Vec<String> = self.graph.names(node).map(str::to_owned).collect();
+        if !names.is_empty() {
+            item.particulars().names = names;
+        }
         item
     }
 
@@ -517,10 +521,10 @@ impl Ground<'_> {
             }
             let freed = tally.take(&self.layout.root().join(&path))?;
             let mut item = Item::new(ItemKind::Snapshot, reason, freed);
-            item.id = path.to_string_lossy().into();
+            item.particulars().id = path.to_string_lossy().into_owned();
             item.digest = Some(snapshot.chain);
             item.size = snapshot.allocated;
-            item.last_used = Some(snapshot.last_used);
+            item.set_last_used(Some(snapshot.last_used));
             plan.push(item);
         }
         Ok(())
@@ -534,10 +538,10 @@ impl Ground<'_> {
             let path = Path::new("rstore").join(CONTAINERS).join(&container.id);
             let freed = tally.take(&self.layout.root().join(path))?;
             let mut item = Item::new(ItemKind::Container, reason, freed);
-            item.id = container.id.as_str().into();
+            item.particulars().id = container.id.clone();
             item.size = freed;
-            item.last_used = Some(container.created);
-            item.step = Some(container.step.as_str().into());
+            item.set_last_used(Some(container.created));
+            item.particulars().step = Some(container.step.clone());
             plan.push(item);
         }
         Ok(())
@@ -575,7 +579,7 @@ impl Ground<'_> {
             }
             let mut item = Item::new(ItemKind::CacheRecord, reason, 0);
             item.digest = Some(record.key);
-            item.last_used = Some(record.last_used);
+            item.set_last_used(Some(record.last_used));
             plan.push(item);
         }
         Ok(())
@@ -601,10 +605,10 @@ impl Ground<'_> {
             }
             let freed = tally.take(&self.layout.root().join(&path))?;
             let mut item = Item::new(ItemKind::CacheMount, Reason::Derived, freed);
-            item.id = path.to_string_lossy().into();
+            item.particulars().id = path.to_string_lossy().into_owned();
             item.size = freed;
-            item.last_used = Some(mount.last_used);
-            item.names = [mount.name.clone()].into_iter().collect();
+            item.set_last_used(Some(mount.last_used));
+            item.particulars().names = vec![mount.name.clone()];
             plan.push(item);
         }
         if in_use > 0 {
@@ -640,9 +644,9 @@ impl Ground<'_> {
             };
             let freed = tally.take(&self.layout.root().join(&debris.path))?;
             let mut item = Item::new(ItemKind::Temporary, reason, freed);
-            item.id = path.into();
+            item.particulars().id = path.into_owned();
             item.size = freed;
-            item.last_used = Some(debris.modified);
+            item.set_last_used(Some(debris.modified));
             plan.push(item);
         }
         Ok(())

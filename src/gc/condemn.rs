@@ -271,7 +271,7 @@ impl<'a> Condemning<'a> {
         let doomed = self.plan.items.iter();
         let doomed = doomed.filter(|item| item.kind == ItemKind::Snapshot);
         let directories: HashSet<&str> = doomed
-            .filter_map(|item| item.id.rsplit('/').next())
+            .filter_map(|item| item.id().rsplit('/').next())
             .collect();
         for snapshot in self.graph.snapshots() {
             if directories.contains(snapshot.directory.as_str())

@@ -210,10 +210,10 @@ fn journal_item(item: &Item) -> Option<JournalItem> {
         kind: kind.to_owned(),
         label: item.label(),
         digest: item.digest,
-        names: item.names.to_vec(),
+        names: item.names().to_vec(),
         bytes: item.freed,
         reason: item.reason.words().to_owned(),
-        step: item.step.as_deref().map(str::to_owned),
+        step: item.step().map(str::to_owned),
     })
 }
 

@@ -124,43 +124,110 @@ impl Reason {
     }
 }
 
-/// One thing that goes.
+/// One thing that goes. Most are layers, of which there may be a million: what only others have
+/// is kept apart.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Item {
     /// What it is.
     pub kind: ItemKind,
-    /// What it is called, where that isn't its digest: an image ID, a container's ID, a path below
-    /// the root. [`Item::label`] has either.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub id: Box<str>,
+    /// Why it goes.
+    pub reason: Reason,
     /// Its blob's digest, or a snapshot's chain ID, or a cache record's key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// The place of the image, or [`NONE`].
+    group: u32,
     /// Plain bytes: for an image, those of its manifest alone.
     pub size: u64,
     /// Bytes that the disk gives back.
     pub freed: u64,
-    /// Why it goes.
-    pub reason: Reason,
+    /// When it was last used, or [`NEVER`].
+    used: Millis,
+    particulars: Option<Box<Particulars>>,
+}
+
+/// Stands for no place, and for no time, where an `Option` would take twice the bytes.
+const NONE: u32 = u32::MAX;
+const NEVER: Millis = Millis::MIN;
+
+/// What layers and configs do not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Particulars {
+    /// See [`Item::id`].
+    pub id: String,
     /// What the image is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
-    /// When it was last used, where that is known.
+    /// Tags that go with it.
+    pub names: Vec<String>,
+    /// The instruction that made it.
+    pub step: Option<String>,
+}
+
+/// An item as it is written.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Written {
+    kind: ItemKind,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    size: u64,
+    freed: u64,
+    reason: Reason,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
     #[serde(
         default,
         with = "time::optional",
         skip_serializing_if = "Option::is_none"
     )]
-    pub last_used: Option<Millis>,
-    /// Tags that go with it.
-    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
-    pub names: Box<[String]>,
-    /// The instruction that made it.
+    last_used: Option<Millis>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<Box<str>>,
-    /// The place in [`Plan::items`] of the image with which it goes.
+    step: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub with: Option<u32>,
+    with: Option<u32>,
+}
+
+impl From<Item> for Written {
+    fn from(item: Item) -> Written {
+        let (last_used, with) = (item.last_used(), item.with());
+        let more = item.particulars.map(|more| *more).unwrap_or_default();
+        Written {
+            kind: item.kind,
+            id: more.id,
+            digest: item.digest,
+            size: item.size,
+            freed: item.freed,
+            reason: item.reason,
+            state: more.state,
+            last_used,
+            names: more.names,
+            step: more.step,
+            with,
+        }
+    }
+}
+
+impl From<Written> for Item {
+    fn from(written: Written) -> Item {
+        let mut item = Item::new(written.kind, written.reason, written.freed);
+        item.digest = written.digest;
+        item.size = written.size;
+        item.set_last_used(written.last_used);
+        item.set_with(written.with);
+        let particulars = Particulars {
+            id: written.id,
+            state: written.state,
+            names: written.names,
+            step: written.step,
+        };
+        if particulars != Particulars::default() {
+            item.particulars = Some(Box::new(particulars));
+        }
+        item
+    }
 }
 
 /// A tag that goes.
@@ -256,9 +323,40 @@ pub struct Plan {
 }
 
 impl Item {
+    /// What it is called, where that isn't its digest: an image ID, a container's ID, a path below
+    /// the root. [`Item::label`] has either.
+    pub fn id(&self) -> &str {
+        self.particulars.as_ref().map_or("", |more| &more.id)
+    }
+
+    /// What the image is.
+    pub fn state(&self) -> Option<State> {
+        self.particulars.as_ref().and_then(|more| more.state)
+    }
+
+    /// Tags that go with it.
+    pub fn names(&self) -> &[String] {
+        self.particulars.as_ref().map_or(&[], |more| &more.names)
+    }
+
+    /// The instruction that made it.
+    pub fn step(&self) -> Option<&str> {
+        self.particulars.as_ref()?.step.as_deref()
+    }
+
+    /// When it was last used, where that is known.
+    pub fn last_used(&self) -> Option<Millis> {
+        (self.used != NEVER).then_some(self.used)
+    }
+
+    /// The place in [`Plan::items`] of the image with which it goes.
+    pub fn with(&self) -> Option<u32> {
+        (self.group != NONE).then_some(self.group)
+    }
+
     /// What it is called.
     pub fn label(&self) -> String {
-        match (&*self.id, &self.digest) {
+        match (self.id(), &self.digest) {
             ("", Some(digest)) => digest.to_string(),
             (id, _) => id.to_owned(),
         }
@@ -268,17 +366,27 @@ impl Item {
     pub(super) fn new(kind: ItemKind, reason: Reason, freed: u64) -> Item {
         Item {
             kind,
-            id: Box::default(),
+            reason,
             digest: None,
+            group: NONE,
             size: 0,
             freed,
-            reason,
-            state: None,
-            last_used: None,
-            names: Box::default(),
-            step: None,
-            with: None,
+            used: NEVER,
+            particulars: None,
         }
+    }
+
+    pub(super) fn set_last_used(&mut self, time: Option<Millis>) {
+        self.used = time.unwrap_or(NEVER);
+    }
+
+    pub(super) fn set_with(&mut self, place: Option<u32>) {
+        self.group = place.unwrap_or(NONE);
+    }
+
+    /// What is known of it besides, to be filled in.
+    pub(super) fn particulars(&mut self) -> &mut Particulars {
+        self.particulars.get_or_insert_default()
     }
 }
 
@@ -339,9 +447,9 @@ impl Plan {
                 continue;
             }
             let with = item
-                .with
+                .with()
                 .and_then(|with| places.get(with as usize).copied());
-            item.with = with.flatten();
+            item.set_with(with.flatten());
             let place = self.push(item);
             places.push(u32::try_from(place).ok());
         }
@@ -388,6 +496,6 @@ impl Plan {
         self.items
             .iter()
             .skip(place + 1)
-            .take_while(move |item| item.with == u32::try_from(place).ok())
+            .take_while(move |item| item.with() == u32::try_from(place).ok())
     }
 }

@@ -143,11 +143,11 @@ pub fn skipped(layout: &Layout, graph: &ImageGraph, saved: &Plan, plan: &Plan) -
 fn is_there(layout: &Layout, graph: &ImageGraph, item: &Item) -> bool {
     match item.kind {
         ItemKind::Snapshot | ItemKind::CacheMount | ItemKind::Temporary => {
-            layout.root().join(&*item.id).exists()
+            layout.root().join(item.id()).exists()
         }
         ItemKind::Container => {
             let mut rows = graph.containers().iter();
-            rows.any(|row| *row.id == *item.id)
+            rows.any(|row| row.id == item.id())
         }
         ItemKind::CacheRecord => {
             let mut records = graph.cache().iter();

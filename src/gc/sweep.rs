@@ -190,7 +190,7 @@ impl Sweep<'_> {
             .items
             .iter()
             .filter(|item| matches!(item.kind, ItemKind::Temporary))
-            .map(|item| &*item.id)
+            .map(Item::id)
             .collect();
         let containers: Vec<&Item> = of_kind(plan, ItemKind::Container).collect();
         let mounts: Vec<&Item> = of_kind(plan, ItemKind::CacheMount).collect();
@@ -202,7 +202,7 @@ impl Sweep<'_> {
         let roots = roots::collect(graph, &LeaseFiles::probe(self.layout)?);
         let (grace, root) = (plan.policy.grace, self.layout.root().to_path_buf());
         for item in containers {
-            self.container(&item.id)?;
+            self.container(item.id())?;
         }
         for debris in debris {
             let name = debris.path.to_string_lossy();
@@ -270,7 +270,7 @@ impl Sweep<'_> {
         if !self.go_on() {
             return Ok(());
         }
-        let path = self.layout.root().join(&*item.id);
+        let path = self.layout.root().join(item.id());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Held until the directory has another name: a step that comes meanwhile waits, and then
         // finds no row.
@@ -282,7 +282,7 @@ impl Sweep<'_> {
         }
         let tomb = self.catalog.write(|tx| {
             let row = tx.cache_mount_in(&name)?;
-            let unused = |last_used| item.last_used.is_none_or(|planned| last_used <= planned);
+            let unused = |last_used| item.last_used().is_none_or(|planned| last_used <= planned);
             if row.is_some_and(|row| !unused(row.last_used)) {
                 return Ok::<_, WriteError<Error>>(None);
             }
@@ -292,7 +292,7 @@ impl Sweep<'_> {
         })?;
         drop(lock);
         match tomb {
-            Some(tomb) => self.tree(ItemKind::CacheMount, &item.id, &tomb),
+            Some(tomb) => self.tree(ItemKind::CacheMount, item.id(), &tomb),
             None => self.report.rescued += 1,
         }
         Ok(())
@@ -563,7 +563,7 @@ pub(super) fn siblings(
     report: &mut Report,
 ) -> Result<()> {
     for item in of_kind(plan, ItemKind::Temporary) {
-        let path = Path::new(&*item.id);
+        let path = Path::new(item.id());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if debris::is_sibling(&name) && fsutil::remove_file(&layout.root().join(path))? {
             report.removed.count(ItemKind::Temporary, item.freed);

@@ -261,7 +261,7 @@ impl<'a> Order<'a> {
         };
         let used = |item: &Item| match node_of(graph, item) {
             Some(node) => select::last_used(graph, node),
-            None => item.last_used.unwrap_or(Millis::MIN),
+            None => item.last_used().unwrap_or(Millis::MIN),
         };
         let members = self.members(place).map(|member| &self.items[member]);
         let latest = members.clone().map(used).max().unwrap_or(Millis::MIN);
@@ -447,7 +447,7 @@ impl Keeping {
             if item.kind != ItemKind::Container {
                 continue;
             }
-            let row = graph.containers().iter().find(|row| *row.id == *item.id);
+            let row = graph.containers().iter().find(|row| row.id == item.id());
             let image = row.and_then(|row| graph.find_blob(row.image?));
             let image = image.and_then(|node| places.get(&node));
             self.links.extend(image.map(|image| (place, *image)));

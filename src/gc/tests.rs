@@ -594,7 +594,7 @@ fn cache_mounts_stay_until_they_are_asked_for_and_while_a_step_has_them() {
     policy.until = Some(20);
     let plan = store.plan(&policy);
     assert_eq!(plan.items.len(), 1);
-    assert_eq!(&*plan.items[0].names, ["/idle".to_owned()]);
+    assert_eq!(plan.items[0].names(), ["/idle".to_owned()]);
     assert_eq!(plan.notes.len(), 1, "{:?}", plan.notes);
     let used_before = store.used();
     let report = store.prune(&policy);

@@ -99,12 +99,12 @@ pub fn write_plan(plan: &Plan, look: &Look, out: &mut dyn Write) -> Result {
 }
 
 fn row<'a>(item: &Item, look: &Look) -> [Cow<'a, str>; 6] {
-    let what = match (&item.step, item.names.as_ref()) {
-        (_, [_, ..]) => look.text(&item.names.join(", "), 60),
+    let what = match (item.step(), item.names()) {
+        (_, [_, ..]) => look.text(&item.names().join(", "), 60),
         (Some(step), []) => look.text(super::view::step_text(step), 45),
         (None, []) => String::new(),
     };
-    let used = item.last_used.map(|time| look.ago(time));
+    let used = item.last_used().map(|time| look.ago(time));
     [
         kind_word(item.kind).into(),
         shown_id(item, look).into(),
@@ -117,14 +117,14 @@ fn row<'a>(item: &Item, look: &Look) -> [Cow<'a, str>; 6] {
 
 /// What an item is called: what it is called by itself, or its blob's digest.
 pub fn item_name(item: &Item) -> String {
-    match (&*item.id, item.digest) {
+    match (item.id(), item.digest) {
         ("", Some(digest)) => digest.to_string(),
         (id, _) => text::clean(id),
     }
 }
 
 fn shown_id(item: &Item, look: &Look) -> String {
-    if let ("", Some(digest)) = (&*item.id, &item.digest) {
+    if let ("", Some(digest)) = (item.id(), &item.digest) {
         return look.digest(digest);
     }
     let name = item_name(item);

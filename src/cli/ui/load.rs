@@ -242,7 +242,7 @@ fn what(item: &gc::Item) -> String {
         Err(_) => name,
     };
     let kind = removal::kind_word(item.kind);
-    let more = match (item.names.as_ref(), &item.step) {
+    let more = match (item.names(), item.step()) {
         ([], Some(step)) => text::clean(view::step_text(step)),
         (names, _) => text::clean(&names.join(", ")),
     };

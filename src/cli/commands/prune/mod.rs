@@ -22,7 +22,7 @@ use crate::catalog::Millis;
 use crate::cli::config::PolicyWords;
 use crate::cli::render::{Format, Look};
 use crate::cli::{Context, Result, exit};
-use crate::executor::{priority, signals};
+use crate::executor::{memory, priority, signals};
 use crate::gc::saved::{self, Skipped};
 use crate::gc::{self, Plan, Policy, Report, idle};
 use crate::graph::{Depth, ImageGraph};
@@ -74,6 +74,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     if arguments.nice {
         priority::lowest()?;
     }
+    memory::give_back_at_once();
     // A clock of our own for how long it takes, whatever happens to the time of day.
     let start = Instant::now();
     let store = open(arguments, context)?;

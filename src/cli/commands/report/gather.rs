@@ -235,7 +235,7 @@ impl Plans {
         let items = self.widest();
         let mut frees = HashMap::new();
         for item in items {
-            let image = match (item.kind, item.with) {
+            let image = match (item.kind, item.with()) {
                 (ItemKind::Image, _) => Some(item),
                 (_, Some(with)) => items.get(with as usize),
                 _ => None,
@@ -253,8 +253,8 @@ impl Plans {
 fn kinds(usage: &Usage, items: &[Item]) -> Vec<Kind> {
     let mut frees: BTreeMap<UsageKind, u64> = BTreeMap::new();
     for item in items {
-        let image = item.with.and_then(|with| items.get(with as usize));
-        let state = image.unwrap_or(item).state;
+        let image = item.with().and_then(|with| items.get(with as usize));
+        let state = image.unwrap_or(item).state();
         let kind = match item.kind {
             ItemKind::Image | ItemKind::Index | ItemKind::Artifact | ItemKind::Config => {
                 match state {
