@@ -36,7 +36,7 @@ use hashbrown::HashSet;
 use crate::catalog::blob::{BlobId, BlobKind};
 use crate::catalog::{Catalog, Millis, Reader, SqlResult, Version, WriteError, Writer, sync};
 use crate::fsutil::{self, IoContext};
-use crate::graph::ImageGraph;
+use crate::graph::{ImageGraph, NodeId};
 use crate::layout::{self, Layout};
 use crate::lock::FileLock;
 use crate::oci::Digest;
@@ -60,14 +60,46 @@ const PART: usize = 10;
 
 type Ids = HashSet<BlobId, FixedState>;
 
-/// A blob to be removed.
+/// A blob to be removed. There may be a million.
 struct Doomed {
     id: BlobId,
-    digest: Digest,
     inode: u64,
-    freed: u64,
+    /// Which of the [`Names`] is its digest.
+    name: u32,
+    /// Units of 512 bytes that unlinking gives back.
+    blocks: u32,
     rank: u8,
     kind: ItemKind,
+}
+
+impl Doomed {
+    fn freed(&self) -> u64 {
+        u64::from(self.blocks) * 512
+    }
+}
+
+/// The digests of what is to be removed: the graph has most of them.
+struct Names<'a> {
+    graph: Option<&'a ImageGraph>,
+    others: Vec<Digest>,
+}
+
+impl Names<'_> {
+    fn of(&self, blob: &Doomed) -> Digest {
+        let place = blob.name as usize;
+        match self.graph {
+            Some(graph) if place < graph.len() => graph.node(NodeId::at(place)).digest,
+            Some(graph) => self.others[place - graph.len()],
+            None => self.others[place],
+        }
+    }
+
+    /// The place of one that the graph has not, or not as it is.
+    fn add(&mut self, digest: Digest) -> u32 {
+        self.others.push(digest);
+        let known = self.graph.map_or(0, ImageGraph::len);
+        u32::try_from(known + self.others.len() - 1).unwrap_or(u32::MAX)
+    }
 }
 
 /// What is known of the catalog besides the condemned.
@@ -96,12 +128,12 @@ pub(super) struct Sweep<'a> {
     pub now: Millis,
 }
 
-impl Sweep<'_> {
+impl<'a> Sweep<'a> {
     /// Removes every blob that is condemned.
     pub fn blobs(&mut self) -> Result<()> {
         // Before the condemned are read: what changes after this is seen as a change.
         let version = self.catalog.version()?;
-        let mut doomed = self.condemned()?;
+        let (mut doomed, names) = self.condemned()?;
         if doomed.is_empty() {
             return Ok(());
         }
@@ -119,9 +151,9 @@ impl Sweep<'_> {
                 let removed = match (forgets, seen.disturbed) {
                     (false, _) => {
                         let batch = &rest[..rest.len().min(BATCH)];
-                        remove_batch(tx, self.layout, batch, &seen)?
+                        remove_batch(tx, (self.layout, &names), batch, &seen)?
                     }
-                    (true, false) => forget_beside(tx, self.layout, rest, &seen, &gone)?,
+                    (true, false) => forget_beside(tx, (self.layout, &names), rest, &seen, &gone)?,
                     (true, true) => {
                         tx.forget_blobs(&gone)?;
                         Vec::new()
@@ -135,7 +167,7 @@ impl Sweep<'_> {
                 gone.clear();
             }
             let (batch, left) = rest.split_at(removed.len());
-            self.count(batch, removed, &mut gone);
+            self.count(&names, batch, removed, &mut gone);
             rest = left;
         }
         self.forget(&mut gone, &mut seen)
@@ -340,40 +372,51 @@ impl Sweep<'_> {
         self.progress.freed += freed;
     }
 
-    /// Everything that is condemned, by number, with what the disk says of it.
-    fn condemned(&mut self) -> Result<Vec<Doomed>> {
+    /// Everything that is condemned, by number, with what the disk says of it; and their names.
+    fn condemned(&mut self) -> Result<(Vec<Doomed>, Names<'a>)> {
+        let found = self.found.take();
+        let mut names = Names {
+            graph: found.as_ref().map(|(graph, _)| *graph),
+            others: Vec::new(),
+        };
+        // Both are in the order of the blobs' numbers.
+        let known = found.iter().flat_map(|(graph, found)| {
+            let number = |(node, found): (_, &Found)| (graph.node(node).blob, node, *found);
+            found.iter().map(number)
+        });
+        let mut known = known.peekable();
         let mut doomed = Vec::new();
+        let mut unknown = Vec::new();
         self.catalog.snapshot(|tx| {
             tx.each_condemned_blob(|id, digest, kind| {
+                while known.next_if(|(other, ..)| *other < id).is_some() {}
+                let known = known.next_if(|(other, ..)| *other == id);
+                let name = match &known {
+                    Some((_, node, _)) => u32::try_from(node.index()).unwrap_or(u32::MAX),
+                    None => {
+                        unknown.push(doomed.len());
+                        names.add(digest)
+                    }
+                };
+                let found = known.map(|(_, _, found)| found);
                 doomed.push(Doomed {
                     id,
-                    digest,
-                    inode: 0,
-                    freed: 0,
+                    inode: found.map_or(0, |found| found.inode),
+                    name,
+                    blocks: found.map_or(0, |found| blocks(found.freed())),
                     rank: rank(kind),
                     kind: self.item_kind(kind, &digest),
                 });
             })
         })?;
-        // Both are in the order of the blobs' numbers.
-        let found = self.found.take();
-        let known = found.iter().flat_map(|(graph, found)| {
-            let number = |(node, found): (_, &Found)| (graph.node(node).blob, *found);
-            found.iter().map(number)
-        });
-        let mut known = known.peekable();
-        for blob in &mut doomed {
-            while known.next_if(|(id, _)| *id < blob.id).is_some() {}
-            if let Some((_, found)) = known.next_if(|(id, _)| *id == blob.id) {
-                (blob.inode, blob.freed) = (found.inode, found.freed());
-                continue;
-            }
-            let stat = self.layout.blobs().stat(&blob.digest);
+        for place in unknown {
+            let blob: &mut Doomed = &mut doomed[place];
+            let stat = self.layout.blobs().stat(&names.of(blob));
             let stat = stat.map_err(layout::Error::from)?;
             blob.inode = stat.map_or(0, |stat| stat.inode);
-            blob.freed = stat.as_ref().map_or(0, disk::freed);
+            blob.blocks = stat.as_ref().map_or(0, |stat| blocks(disk::freed(stat)));
         }
-        Ok(doomed)
+        Ok((doomed, names))
     }
 
     fn item_kind(&self, kind: BlobKind, digest: &Digest) -> ItemKind {
@@ -409,16 +452,22 @@ impl Sweep<'_> {
         })
     }
 
-    fn count(&mut self, batch: &[Doomed], outcomes: Vec<Removal>, gone: &mut Vec<BlobId>) {
+    fn count(
+        &mut self,
+        names: &Names,
+        batch: &[Doomed],
+        outcomes: Vec<Removal>,
+        gone: &mut Vec<BlobId>,
+    ) {
         for (blob, outcome) in batch.iter().zip(outcomes) {
             match outcome {
                 Removal::Done => {
                     gone.push(blob.id);
-                    self.done(blob.kind, blob.freed);
+                    self.done(blob.kind, blob.freed());
                 }
                 Removal::Rescued => self.report.rescued += 1,
                 Removal::Failed(why) => self.report.failures.push(Failure {
-                    id: blob.digest.to_string(),
+                    id: names.of(blob).to_string(),
                     why,
                 }),
             }
@@ -467,7 +516,7 @@ enum Removal {
 
 fn remove_batch(
     tx: &Writer,
-    layout: &Layout,
+    (layout, names): (&Layout, &Names),
     batch: &[Doomed],
     seen: &Seen,
 ) -> Outcome<Vec<Removal>> {
@@ -479,14 +528,14 @@ fn remove_batch(
             tx.rescue_blob(blob.id)?;
             Removal::Rescued
         } else {
-            unlink(layout, blob)
+            unlink(layout, &names.of(blob))
         });
     }
     Ok(outcomes)
 }
 
-fn unlink(layout: &Layout, blob: &Doomed) -> Removal {
-    match layout.blobs().remove(&blob.digest) {
+fn unlink(layout: &Layout, digest: &Digest) -> Removal {
+    match layout.blobs().remove(digest) {
         Ok(_) => Removal::Done,
         // It stays condemned, and the next prune tries again.
         Err(error) => Removal::Failed(error.to_string()),
@@ -497,7 +546,7 @@ fn unlink(layout: &Layout, blob: &Doomed) -> Removal {
 /// can have been rescued. Returns what became of the first of `rest`.
 fn forget_beside(
     tx: &Writer,
-    layout: &Layout,
+    (layout, names): (&Layout, &Names),
     rest: &[Doomed],
     seen: &Seen,
     gone: &[BlobId],
@@ -507,7 +556,7 @@ fn forget_beside(
         let free = |blob: &&Doomed| !seen.needed.contains(&blob.id);
         let batch = rest.iter().take_while(free);
         let batch = batch.take_while(|_| !forgotten.load(Ordering::Relaxed));
-        batch.map(|blob| unlink(layout, blob)).collect()
+        batch.map(|blob| unlink(layout, &names.of(blob))).collect()
     };
     let outcomes = std::thread::scope(|scope| {
         // Where there may be no more threads, nothing is unlinked meanwhile.
@@ -519,6 +568,10 @@ fn forget_beside(
         done.map(|()| outcomes.unwrap_or_default())
     });
     Ok(outcomes?)
+}
+
+fn blocks(bytes: u64) -> u32 {
+    u32::try_from(bytes / 512).unwrap_or(u32::MAX)
 }
 
 /// Documents before what they point at.

@@ -75,7 +75,7 @@ impl NodeId {
         self.0 as usize
     }
 
-    fn at(index: usize) -> NodeId {
+    pub(crate) fn at(index: usize) -> NodeId {
         NodeId(u32::try_from(index).unwrap_or(u32::MAX))
     }
 }
