@@ -90,9 +90,22 @@ pub(super) struct Sweep<'a> {
     /// What the disk has already said of blobs, and the graph that tells which.
     pub facts: Option<(&'a ImageGraph, &'a BlobFacts)>,
     pub now: Millis,
+    /// The number of the journal's entry that is told of each batch.
+    pub entry: Option<i64>,
+    /// How long the work of that entry has taken so far, in milliseconds.
+    pub took: &'a dyn Fn() -> Option<u64>,
+    /// The bytes that it has been told of.
+    pub noted: u64,
 }
 
 impl Sweep<'_> {
+    /// Removes what is condemned, and the trees of a plan.
+    pub fn planned(&mut self, graph: &ImageGraph, plan: &Plan) -> Result<()> {
+        self.blobs()?;
+        self.snapshots()?;
+        self.trees(graph, plan, self.now)
+    }
+
     /// Removes every blob that is condemned.
     pub fn blobs(&mut self) -> Result<()> {
         // Before the condemned are read: what changes after this is seen as a change.
@@ -113,10 +126,16 @@ impl Sweep<'_> {
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
                 let removed = remove_batch(tx, self.layout, batch, &seen)?;
+                let freed = freed(batch, &removed);
+                if let Some(entry) = self.entry {
+                    tx.note_progress(entry, freed, (self.took)())?;
+                }
                 seen.version = tx.version()?;
-                Ok(removed)
+                Ok((removed, freed))
             })?;
             drop(lock);
+            let (removed, freed) = removed;
+            self.noted += freed;
             self.count(batch, removed, &mut gone);
             if gone.len() >= FORGET {
                 self.forget(&mut gone, &mut seen)?;
@@ -467,6 +486,13 @@ fn remove_batch(
         });
     }
     Ok(outcomes)
+}
+
+/// The bytes that a batch has given back.
+fn freed(batch: &[Doomed], outcomes: &[Removal]) -> u64 {
+    let blobs = batch.iter().zip(outcomes);
+    let done = blobs.filter(|(_, outcome)| matches!(outcome, Removal::Done));
+    done.map(|(blob, _)| blob.freed).sum()
 }
 
 /// Documents before what they point at.

@@ -14,6 +14,7 @@ use crate::lock::FileLock;
 use crate::oci::Digest;
 
 mod idle;
+mod journal;
 mod rules;
 mod space;
 
@@ -238,7 +239,7 @@ fn crash_before_the_sweep(store: &Store) -> Plan {
     let graph = store.graph();
     let plan = super::plan(&store.layout, &graph, &Policy::default(), NOW).unwrap();
     let mut report = super::Report::default();
-    let mut condemning = super::condemn::Condemning::new(&store.layout, &graph, &plan, NOW);
+    let mut condemning = super::condemn::Condemning::new(&store.layout, &graph, &plan, &|| NOW);
     condemning
         .run(&store.catalog, &mut report, &mut || true)
         .unwrap();
@@ -330,7 +331,7 @@ fn a_prune_that_is_told_to_stop_leaves_a_store_that_the_next_one_finishes() {
         &store.catalog,
         &graph,
         plan,
-        NOW,
+        &|| NOW,
         &mut |_| {
             calls += 1;
             calls < 2
@@ -353,7 +354,7 @@ fn a_second_prune_is_told_that_one_is_running() {
         &store.catalog,
         &graph,
         plan,
-        NOW,
+        &|| NOW,
         &mut |_| true,
     )
     .unwrap_err();
