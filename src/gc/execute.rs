@@ -156,7 +156,7 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
         artifacts: Default::default(),
         facts: None,
         now,
-        entry: catalog.read(|tx| deed::last_open(tx))?,
+        entry: catalog.read(deed::last_open)?,
         took: &|| None,
         noted: 0,
     };
