@@ -5,13 +5,15 @@
 //! journal_item  what it took away: a tag with what it pointed at, an image with its names, and why
 //! ```
 //! Whoever writes says what was done ([`JournalEntry`]) and, where there is more to say,
-//! [`Particulars`]; who did it the catalog knows ([`super::Catalog::act_as`]).
+//! [`Particulars`]; who did it the catalog knows ([`super::Catalog::act_as`]). What takes long, and
+//! takes things away, notes them while they go ([`Writer::begin_note`], [`Writer::note_items`]) and
+//! says at the end what came of it ([`Writer::amend_note`]).
 //!
 //! **Bounds.** [`LIMIT`] entries and [`BYTES`] bytes of texts and items: with a new entry the oldest
 //! go until both hold. One entry has at most [`ITEMS`] items, the named ones first; how many were
 //! left out is among its facts. Texts are cut at [`TEXT`] bytes.
 
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
 use super::blob::digest_column;
@@ -160,6 +162,14 @@ impl Reader<'_> {
         }
         Ok(rows)
     }
+
+    /// The entry of this number, without its items; `None`: it has been forgotten.
+    pub fn journal_row(&self, id: i64) -> SqlResult<Option<JournalRow>> {
+        self.connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM journal WHERE id = ?1"))?
+            .query_row([id], journal_row)
+            .optional()
+    }
 }
 
 fn journal_row(row: &Row) -> SqlResult<JournalRow> {
@@ -221,7 +231,12 @@ impl Writer<'_> {
     }
 
     /// Notes what was done, and more of it; then forgets the oldest entries beyond the bounds.
-    pub fn note_with(&self, entry: &JournalEntry, mut more: Particulars) -> SqlResult<()> {
+    pub fn note_with(&self, entry: &JournalEntry, more: Particulars) -> SqlResult<()> {
+        self.begin_note(entry, more).map(|_| ())
+    }
+
+    /// The same of what is only begun. Returns the entry's number.
+    pub fn begin_note(&self, entry: &JournalEntry, mut more: Particulars) -> SqlResult<i64> {
         // Names come before what had none: it is they that somebody asks for.
         more.items
             .sort_by_key(|item| item.names.is_empty() && item.kind != "tag");
@@ -231,15 +246,11 @@ impl Writer<'_> {
                 .insert("items_left_out".to_owned(), left_out.into());
             more.items.truncate(ITEMS);
         }
-        let facts = match more.facts.is_empty() {
-            true => String::new(),
-            false => Value::Object(more.facts).to_string(),
-        };
-        let facts = if facts.len() > TEXT { "" } else { &facts };
+        let facts = facts_text(more.facts);
         let command = cut(&self.actor.command);
         let (subject, detail) = (cut(&entry.subject), cut(&entry.detail));
         let items: Vec<Kept> = more.items.iter().map(Kept::of).collect();
-        let mut bytes = weight(&[&entry.operation, subject, detail, command, facts]);
+        let mut bytes = weight(&[&entry.operation, subject, detail, command, &facts]);
         bytes += items.iter().map(Kept::weight).sum::<i64>();
         self.connection
             .prepare_cached(
@@ -260,10 +271,20 @@ impl Writer<'_> {
                 bytes
             ])?;
         let id = self.connection.last_insert_rowid();
+        self.put_items(id, more.items.iter().enumerate().zip(&items))?;
+        self.forget_oldest(id, bytes)?;
+        Ok(id)
+    }
+
+    fn put_items<'i>(
+        &self,
+        id: i64,
+        items: impl Iterator<Item = ((usize, &'i JournalItem), &'i Kept<'i>)>,
+    ) -> SqlResult<()> {
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO journal_item VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO journal_item VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
-        for (place, (item, kept)) in more.items.iter().zip(&items).enumerate() {
+        for ((place, item), kept) in items {
             insert.execute(params![
                 id,
                 place as i64,
@@ -276,13 +297,115 @@ impl Writer<'_> {
                 kept.step
             ])?;
         }
-        self.forget_oldest(id, bytes)
+        Ok(())
+    }
+
+    // -- entries of what is still being done ----------------------------------------------------
+
+    /// Adds to an entry what it takes away, each at its place among the items: less than [`ITEMS`].
+    /// Nothing happens where the entry has been forgotten.
+    pub fn note_items(&self, id: i64, items: &[(usize, &JournalItem)]) -> SqlResult<()> {
+        let kept: Vec<Kept> = items.iter().map(|(_, item)| Kept::of(item)).collect();
+        let bytes = kept.iter().map(Kept::weight).sum::<i64>();
+        if !items.is_empty() && self.weigh(id, bytes)? {
+            self.put_items(id, items.iter().copied().zip(&kept))?;
+        }
+        Ok(())
+    }
+
+    /// Takes items out of an entry again. What the entry weighs it is still said to weigh.
+    pub fn forget_note_items(&self, id: i64, places: &[usize]) -> SqlResult<()> {
+        let delete = "DELETE FROM journal_item WHERE entry = ?1 AND place = ?2";
+        let mut delete = self.connection.prepare_cached(delete)?;
+        for place in places {
+            delete.execute(params![id, *place as i64])?;
+        }
+        Ok(())
+    }
+
+    /// Adds to an entry the bytes that have gone since the last time, and says how long it has
+    /// taken so far, where that is known.
+    pub fn note_progress(&self, id: i64, freed: u64, milliseconds: Option<u64>) -> SqlResult<()> {
+        let update = "UPDATE journal SET bytes = bytes + ?2, milliseconds = coalesce(?3, milliseconds) WHERE id = ?1";
+        let milliseconds = milliseconds.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let mut update = self.connection.prepare_cached(update)?;
+        update.execute(params![id, freed as i64, milliseconds])?;
+        Ok(())
+    }
+
+    /// Says anew to what, how, with what outcome and in how much time something was done. When and
+    /// by whom it was begun stays as it is, and so do the items. Returns whether the entry is there
+    /// still.
+    pub fn amend_note(&self, id: i64, entry: &JournalEntry, more: Particulars) -> SqlResult<bool> {
+        let facts = facts_text(more.facts);
+        let (subject, detail) = (cut(&entry.subject), cut(&entry.detail));
+        let texts =
+            "SELECT length(CAST(subject || detail || facts AS BLOB)) FROM journal WHERE id = ?1";
+        let mut texts = self.connection.prepare_cached(texts)?;
+        let before: Option<i64> = texts.query_row([id], |row| row.get(0)).optional()?;
+        let after = (subject.len() + detail.len() + facts.len()) as i64;
+        let Some(before) = before else {
+            return Ok(false);
+        };
+        self.weigh(id, after - before)?;
+        let update = "UPDATE journal SET subject = ?2, bytes = ?3, detail = ?4, milliseconds = ?5, facts = ?6 WHERE id = ?1";
+        self.connection.prepare_cached(update)?.execute(params![
+            id,
+            subject,
+            entry.bytes as i64,
+            detail,
+            more.milliseconds
+                .map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
+            facts
+        ])?;
+        Ok(true)
+    }
+
+    /// Forgets an entry: nothing came of it.
+    pub fn forget_note(&self, id: i64) -> SqlResult<()> {
+        let weight = "SELECT weight FROM journal WHERE id = ?1";
+        let mut weight = self.connection.prepare_cached(weight)?;
+        let weight: Option<i64> = weight.query_row([id], |row| row.get(0)).optional()?;
+        let Some(weight) = weight else {
+            return Ok(());
+        };
+        self.delete_entry(id)?;
+        if let Some(total) = self.total_weight()? {
+            self.set_meta(WEIGHT, &(total - weight).to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the weight of an entry. Returns whether it is there still.
+    fn weigh(&self, id: i64, bytes: i64) -> SqlResult<bool> {
+        let update = "UPDATE journal SET weight = weight + ?2 WHERE id = ?1";
+        let mut update = self.connection.prepare_cached(update)?;
+        let found = update.execute([id, bytes])? > 0;
+        if found {
+            self.forget_oldest(id, bytes)?;
+        }
+        Ok(found)
+    }
+
+    // -- bounds -------------------------------------------------------------------------------
+
+    fn total_weight(&self) -> SqlResult<Option<i64>> {
+        Ok(self.meta(WEIGHT)?.and_then(|text| text.parse().ok()))
+    }
+
+    fn delete_entry(&self, id: i64) -> SqlResult<()> {
+        for text in [
+            "DELETE FROM journal_item WHERE entry = ?1",
+            "DELETE FROM journal WHERE id = ?1",
+        ] {
+            self.connection.prepare_cached(text)?.execute([id])?;
+        }
+        Ok(())
     }
 
     /// Forgets entries until the bounds hold; the newest stays, whatever it weighs.
     fn forget_oldest(&self, newest: i64, bytes: i64) -> SqlResult<()> {
-        let known = self.meta(WEIGHT)?.and_then(|text| text.parse::<i64>().ok());
-        let mut total = match known {
+        let mut total = match self.total_weight()? {
             Some(total) => total + bytes,
             None => self.connection.query_row(
                 "SELECT coalesce(sum(weight), 0) FROM journal",
@@ -299,15 +422,22 @@ impl Writer<'_> {
             if id == newest || (id > newest - LIMIT && total <= BYTES) {
                 break;
             }
-            for text in [
-                "DELETE FROM journal_item WHERE entry = ?1",
-                "DELETE FROM journal WHERE id = ?1",
-            ] {
-                self.connection.prepare_cached(text)?.execute([id])?;
-            }
+            self.delete_entry(id)?;
             total -= weight;
         }
         self.set_meta(WEIGHT, &total.to_string())
+    }
+}
+
+/// Facts as they are kept: none where they would take too much room.
+fn facts_text(facts: Map<String, Value>) -> String {
+    let text = match facts.is_empty() {
+        true => String::new(),
+        false => Value::Object(facts).to_string(),
+    };
+    match text.len() > TEXT {
+        true => String::new(),
+        false => text,
     }
 }
 
@@ -430,6 +560,56 @@ mod tests {
             catalog.read(|tx| tx.journal(1)).unwrap(),
             [entry(2, "second")]
         );
+    }
+
+    #[test]
+    fn what_is_added_to_an_entry_and_taken_out_of_it_is_weighed() {
+        let (_dir, catalog) = temporary();
+        let weighs = |entries: i64| {
+            catalog
+                .write(|tx| {
+                    let sum = "SELECT count(*), coalesce(sum(weight), 0) FROM journal";
+                    let sums: (i64, i64) = tx
+                        .connection
+                        .query_row(sum, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                    assert_eq!(sums, (entries, tx.total_weight()?.unwrap()));
+                    Ok::<_, WriteError<crate::catalog::Error>>(())
+                })
+                .unwrap();
+        };
+        note(&catalog, &entry(1, "first"), Particulars::default());
+        let id = catalog
+            .write(|tx| {
+                let id = tx.begin_note(&entry(2, "begun"), Particulars::default())?;
+                let (one, other) = (item("one", &["app:1"]), item("other", &[]));
+                tx.note_items(id, &[(0, &one), (7, &other)])?;
+                tx.note_progress(id, 100, Some(5))?;
+                tx.note_progress(id, 11, None)?;
+                Ok::<_, WriteError<crate::catalog::Error>>(id)
+            })
+            .unwrap();
+        weighs(2);
+        let row = catalog.read(|tx| tx.journal_row(id)).unwrap().unwrap();
+        assert_eq!(row.entry.bytes, 7 + 100 + 11);
+        assert_eq!(row.particulars.milliseconds, Some(5));
+        catalog
+            .write(|tx| {
+                tx.forget_note_items(id, &[0])?;
+                let amended = entry(9, "it has ended, and well");
+                assert!(tx.amend_note(id, &amended, Particulars::default())?);
+                assert!(!tx.amend_note(id + 1, &amended, Particulars::default())?);
+                tx.note_items(id + 1, &[(0, &item("nobody's", &[]))])?;
+                Ok::<_, WriteError<crate::catalog::Error>>(())
+            })
+            .unwrap();
+        weighs(2);
+        let rows = catalog.read(|tx| tx.journal_rows(9, true)).unwrap();
+        assert_eq!(rows[0].entry, entry(2, "it has ended, and well"));
+        assert_eq!(rows[0].particulars.items, [item("other", &[])]);
+        catalog
+            .write(|tx| Ok::<_, WriteError<crate::catalog::Error>>(tx.forget_note(id)?))
+            .unwrap();
+        weighs(1);
     }
 
     #[test]

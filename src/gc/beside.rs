@@ -52,7 +52,7 @@ fn planned(store: &Store) -> (ImageGraph, Plan) {
 fn condemn(store: &Store) {
     let (graph, plan) = planned(store);
     let doomed = super::condemn::doomed(&graph, &plan);
-    let mut condemning = Condemning::new(&store.layout, &graph, &plan, doomed, NOW);
+    let mut condemning = Condemning::new(&store.layout, &graph, &plan, doomed, &|| NOW);
     condemning
         .run(&store.catalog, &mut Report::default(), &mut || true)
         .unwrap();
@@ -152,7 +152,7 @@ fn a_layer_that_a_writer_makes_again_in_the_middle_of_the_sweep_stands_afterward
         &store.catalog,
         &graph,
         plan,
-        NOW,
+        &|| NOW,
         &mut |progress| {
             calls += 1;
             // After the first batch of the sweep: configs have gone, layers have not.
@@ -263,7 +263,7 @@ fn an_image_that_another_tool_is_writing_is_left_alone_at_every_stage_of_it() {
             &store.catalog,
             &graph,
             plan,
-            real_now,
+            &|| real_now,
             &mut |_| true,
         );
         assert_eq!(run.unwrap().removed.items, 0);
@@ -413,7 +413,15 @@ fn a_garbage_layer_that_another_tool_names_again_between_two_batches_of_the_swee
         }
         true
     };
-    super::execute(&store.layout, &store.catalog, &graph, plan, NOW, &mut act).unwrap();
+    super::execute(
+        &store.layout,
+        &store.catalog,
+        &graph,
+        plan,
+        &|| NOW,
+        &mut act,
+    )
+    .unwrap();
     assert_reused(&store, image.expect("the sweep has more than one batch"));
 }
 
@@ -525,7 +533,7 @@ fn lists_and_sums_can_be_made_at_every_moment_of_a_prune() {
         &store.catalog,
         &graph,
         plan,
-        NOW,
+        &|| NOW,
         &mut |_| {
             let graph = ImageGraph::load(&store.catalog).unwrap();
             assert!(

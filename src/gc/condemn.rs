@@ -15,6 +15,8 @@
 //! transaction that condemns commits, so that nothing on the disk names what is condemned; a crash
 //! in between leaves images that nothing names, and the next prune takes them.
 //!
+//! **The journal** is written in the same transactions: see `deed`.
+//!
 //! **Stages** of an intermediate image that goes are handed on to what stays of its line.
 
 use hashbrown::{HashMap, HashSet};
@@ -25,6 +27,7 @@ use crate::graph::{ImageGraph, NodeId, NodeSet};
 use crate::layout::Layout;
 use crate::oci::document::Role;
 
+use super::deed::Deed;
 use super::plan::{ItemKind, Plan};
 use super::report::Report;
 use super::roots::{self, LeaseFiles};
@@ -52,10 +55,12 @@ pub(super) fn caller(error: impl Into<Error>) -> WriteError<Error> {
 
 /// A plan on its way into the catalog.
 pub(super) struct Condemning<'a> {
-    layout: &'a Layout,
-    graph: &'a ImageGraph,
-    plan: &'a Plan,
+    pub layout: &'a Layout,
+    pub graph: &'a ImageGraph,
+    pub plan: &'a Plan,
     now: Millis,
+    /// What the journal is told.
+    pub deed: Deed<'a>,
     /// What is still to be condemned, or is.
     doomed: NodeSet,
     /// What has been looked at.
@@ -73,13 +78,15 @@ impl<'a> Condemning<'a> {
         graph: &'a ImageGraph,
         plan: &'a Plan,
         doomed: NodeSet,
-        now: Millis,
+        clock: &'a dyn Fn() -> Millis,
     ) -> Self {
+        let deed = Deed::new(graph, plan, clock);
         Condemning {
             layout,
             graph,
             plan,
-            now,
+            now: deed.began(),
+            deed,
             doomed,
             seen: graph.high_water(),
             index: None,
@@ -109,13 +116,9 @@ impl<'a> Condemning<'a> {
         Ok(true)
     }
 
-    /// Whether an item of the plan goes still.
-    pub fn takes(&self, item: &super::plan::Item) -> bool {
-        let node = item
-            .digest
-            .as_ref()
-            .and_then(|digest| self.graph.find(digest));
-        node.is_some_and(|node| self.doomed.contains(node))
+    /// Whether a blob of the plan goes still.
+    pub fn still(&self, node: NodeId) -> bool {
+        self.doomed.contains(node)
     }
 
     /// Everything but the blobs, and index.json.
@@ -125,10 +128,10 @@ impl<'a> Condemning<'a> {
         catalog.write(|tx| {
             sync::refresh_index(tx, self.layout, self.now).map_err(lift)?;
             reap(tx, self.layout, &files)?;
-            tx.set_meta(UNFINISHED, "1")?;
             self.catch_up(tx)?;
             self.hand_on_stages(tx)?;
             self.rewrite_index(tx, &lock, report)?;
+            self.deed.begin(tx, &report.untagged)?;
             self.condemn_snapshots(tx)?;
             self.forget_cache(tx)?;
             Ok::<_, WriteError<Error>>(())
@@ -147,7 +150,10 @@ impl<'a> Condemning<'a> {
             }
         }
         leaves.sort_unstable();
-        Ok(tx.condemn_leaves(&leaves, self.now)?)
+        tx.condemn_leaves(&leaves, self.now)?;
+        let Condemning { deed, doomed, .. } = self;
+        let going = batch.iter().filter(|node| doomed.contains(**node));
+        Ok(deed.condemn(tx, going.copied())?)
     }
 
     // -- what came since ----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 //! Carrying out a plan, from the lock to the report.
 
-use crate::catalog::journal::{JournalEntry, JournalItem, LastPrune, Particulars};
+use crate::catalog::journal::{JournalEntry, LastPrune, Particulars};
 use crate::catalog::{Catalog, Millis, WriteError};
 use crate::fsutil;
 use crate::graph::ImageGraph;
@@ -8,16 +8,20 @@ use crate::layout::Layout;
 use crate::lock::FileLock;
 
 use super::condemn::{Condemning, UNFINISHED};
-use super::plan::{Item, ItemKind, Plan, Reason};
+use super::deed::{self, Ending};
+use super::plan::{ItemKind, Plan};
 use super::report::{Progress, Report};
 use super::reserve;
 use super::sweep::Sweep;
-use super::{Error, Result};
+use super::{Error, Result, disk};
 
 /// How long the catalog's log may get while a prune works, 32 MiB, where there is plenty of room:
 /// it ends with the log moved into the catalog and cut.
 const LOG_PAGES: i64 = 8_192;
 const ROOM_FOR_LOG: u64 = 1 << 30;
+
+/// With less room than that the journal is written for the most part when bytes have come back.
+const ROOM_FOR_JOURNAL: u64 = 64 << 20;
 
 /// The lock that one prune holds.
 pub fn lock(layout: &Layout) -> Result<FileLock> {
@@ -41,61 +45,39 @@ pub(super) fn execute(
     catalog: &Catalog,
     graph: &ImageGraph,
     mut plan: Plan,
-    now: Millis,
+    clock: &dyn Fn() -> Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
 ) -> Result<Report> {
     let _lock = lock(layout)?;
     let private = layout.private();
     let before = Measure::take(layout)?;
     let gave_up = reserve::release_if_tight(&private)?;
-    if reserve::available(&private)? > ROOM_FOR_LOG {
+    let room = reserve::available(&private)?;
+    if room > ROOM_FOR_LOG {
         catalog.let_log_grow(LOG_PAGES)?;
     }
     let mut report = Report::default();
-    let artifacts = plan.items.iter().filter(|i| i.kind == ItemKind::Artifact);
-    let artifacts = artifacts.filter_map(|item| item.digest).collect();
-    let mut progress = Progress {
-        of_items: plan.items.len() as u64,
-        of_freed: plan.totals.freed,
-        ..Progress::default()
-    };
+    let mut now = clock();
     if !plan.is_empty() {
-        let operation = operation(&plan);
         let doomed = super::condemn::doomed(graph, &plan);
         plan.forget_leaves();
         let found = std::mem::take(&mut plan.found);
-        let mut condemning = Condemning::new(layout, graph, &plan, doomed, now);
-        let whole = condemning.run(catalog, &mut report, &mut || on_progress(&progress))?;
-        report.rescued += condemning.rescued;
-        report.stopped = !whole;
-        let items = plan.items.iter().filter(|item| condemning.takes(item));
-        let taken: Vec<JournalItem> = items.filter_map(journal_item).collect();
-        let records = plan
-            .items
-            .iter()
-            .filter(|i| i.kind == ItemKind::CacheRecord);
-        records.for_each(|item| report.removed.count(item.kind, item.freed));
-        progress.items = report.removed.items;
-        let mut sweep = Sweep {
-            layout,
-            catalog,
-            report,
-            progress,
-            on_progress,
-            artifacts,
-            found: Some((graph, found)),
-            now,
-        };
-        catalog.give_back_memory()?;
-        if sweep.go_on() {
-            sweep.blobs()?;
-            sweep.snapshots()?;
-            sweep.trees(graph, &plan, now)?;
+        let mut condemning = Condemning::new(layout, graph, &plan, doomed, clock);
+        if room < ROOM_FOR_JOURNAL {
+            condemning.deed.be_brief();
         }
-        report = sweep.report;
-        let more = particulars(&plan, operation, &report, taken);
-        let by = plan.policy.name.as_deref();
-        close(catalog, (operation, by), &report, more, now)?;
+        now = condemning.deed.began();
+        let worked = work(&mut condemning, catalog, found, &mut report, on_progress);
+        let ending = match &worked {
+            Err(error) => Ending::Failed(error),
+            Ok(()) if report.stopped => Ending::Stopped,
+            Ok(()) => Ending::Whole,
+        };
+        let stays = |node| !condemning.still(node);
+        let closed = condemning.deed.close(catalog, &report, stays, ending);
+        // What went wrong first is what somebody has to know.
+        worked?;
+        closed?;
     } else {
         super::condemn::reap_dead(layout, catalog)?;
     }
@@ -111,6 +93,51 @@ pub(super) fn execute(
     report.measured = after.free - before.free;
     report.overhead = after.overhead - before.overhead;
     Ok(report)
+}
+
+/// Condemns and sweeps. `found` is what the disk has said of what goes.
+fn work(
+    condemning: &mut Condemning,
+    catalog: &Catalog,
+    found: disk::Doomed,
+    report: &mut Report,
+    on_progress: &mut dyn FnMut(&Progress) -> bool,
+) -> Result<()> {
+    let (layout, graph, plan) = (condemning.layout, condemning.graph, condemning.plan);
+    let now = condemning.deed.began();
+    let mut progress = Progress {
+        of_items: plan.totals.items,
+        of_freed: plan.totals.freed,
+        ..Progress::default()
+    };
+    let whole = condemning.run(catalog, report, &mut || on_progress(&progress))?;
+    report.rescued += condemning.rescued;
+    report.stopped = !whole;
+    let of_kind = |kind| plan.items.iter().filter(move |item| item.kind == kind);
+    of_kind(ItemKind::CacheRecord).for_each(|item| report.removed.count(item.kind, item.freed));
+    progress.items = report.removed.items;
+    let artifacts = of_kind(ItemKind::Artifact).filter_map(|item| item.digest);
+    let took = || condemning.deed.took();
+    catalog.give_back_memory()?;
+    let mut sweep = Sweep {
+        layout,
+        catalog,
+        report: std::mem::take(report),
+        progress,
+        on_progress,
+        artifacts: artifacts.collect(),
+        found: Some((graph, found)),
+        now,
+        entry: condemning.deed.id(),
+        took: &took,
+        noted: 0,
+    };
+    let swept = match sweep.go_on() {
+        true => sweep.planned(graph, plan),
+        false => Ok(()),
+    };
+    *report = sweep.report;
+    swept
 }
 
 /// See [`super::remember`].
@@ -137,121 +164,34 @@ pub(super) fn finish(layout: &Layout, catalog: &Catalog, now: Millis) -> Result<
         artifacts: Default::default(),
         found: None,
         now,
+        entry: catalog.read(deed::last_open)?,
+        took: &|| None,
+        noted: 0,
     };
     sweep.blobs()?;
     sweep.snapshots()?;
     sweep.tombstones()?;
-    let report = sweep.report;
-    close(
-        catalog,
-        ("prune", None),
-        &report,
-        Particulars::default(),
-        now,
-    )?;
+    let Sweep { report, noted, .. } = sweep;
+    catalog.write(|tx| {
+        tx.set_meta(UNFINISHED, "0")?;
+        let told = deed::end(tx, &report, noted)?;
+        if !told && report.removed.items > 0 {
+            tx.note_with(&left_behind(&report, now), Particulars::default())?;
+        }
+        Ok::<_, WriteError<Error>>(())
+    })?;
     Ok(report)
 }
 
-/// What the journal calls the carrying out of a plan.
-fn operation(plan: &Plan) -> &'static str {
-    let named = plan.items.iter().any(|item| item.reason == Reason::Named);
-    match named || plan.items.is_empty() {
-        true => "remove",
-        false => "prune",
+/// What went of the work of somebody of whom the journal knows nothing any more.
+fn left_behind(report: &Report, now: Millis) -> JournalEntry {
+    JournalEntry {
+        time: now,
+        operation: "prune".to_owned(),
+        subject: format!("{} items", report.removed.items),
+        bytes: report.removed.freed,
+        detail: report.words(),
     }
-}
-
-/// What the journal keeps of a plan that was carried out.
-fn particulars(
-    plan: &Plan,
-    operation: &str,
-    report: &Report,
-    mut items: Vec<JournalItem>,
-) -> Particulars {
-    let gone = plan
-        .untag
-        .iter()
-        .filter(|untag| report.untagged.contains(&untag.name));
-    items.extend(gone.map(|untag| {
-        JournalItem {
-            kind: "tag".to_owned(),
-            label: untag.name.clone(),
-            digest: Some(untag.digest),
-            names: Vec::new(),
-            bytes: 0,
-            reason: match operation {
-                "remove" => Reason::Named,
-                _ => Reason::Expired,
-            }
-            .words()
-            .to_owned(),
-            step: None,
-        }
-    }));
-    let mut facts = serde_json::Map::new();
-    if operation == "prune"
-        && let Ok(policy) = serde_json::to_value(&plan.policy)
-    {
-        facts.insert("policy".to_owned(), policy);
-    }
-    Particulars {
-        facts,
-        items,
-        ..Particulars::default()
-    }
-}
-
-/// An image, index or artifact that goes; what goes with it is only counted.
-fn journal_item(item: &Item) -> Option<JournalItem> {
-    let kind = match item.kind {
-        ItemKind::Image => "image",
-        ItemKind::Index => "index",
-        ItemKind::Artifact => "artifact",
-        _ => return None,
-    };
-    Some(JournalItem {
-        kind: kind.to_owned(),
-        label: item.label(),
-        digest: item.digest,
-        names: item.names().to_vec(),
-        bytes: item.freed,
-        reason: item.reason.words().to_owned(),
-        step: item.step().map(str::to_owned),
-    })
-}
-
-/// Notes what was done, and by which policy. Unless it was stopped, nothing is left for [`finish`]
-/// to do.
-fn close(
-    catalog: &Catalog,
-    (operation, by): (&str, Option<&str>),
-    report: &Report,
-    more: Particulars,
-    now: Millis,
-) -> Result<()> {
-    catalog.write(|tx| {
-        if !report.stopped {
-            tx.set_meta(UNFINISHED, "0")?;
-        }
-        if report.removed.items > 0 || !report.untagged.is_empty() {
-            let subject = match report.untagged.as_slice() {
-                [] => format!("{} items", report.removed.items),
-                names => names.join(" "),
-            };
-            let entry = JournalEntry {
-                time: now,
-                operation: operation.to_owned(),
-                subject,
-                bytes: report.removed.freed,
-                detail: match by {
-                    Some(policy) => format!("{policy}: {}", report.words()),
-                    None => report.words(),
-                },
-            };
-            tx.note_with(&entry, more)?;
-        }
-        Ok::<_, WriteError<Error>>(())
-    })
 }
 
 /// What the file system says at one moment.

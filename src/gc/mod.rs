@@ -21,6 +21,7 @@
 //! | [`debris`] | what dead builds left outside the catalog | reads |
 //! | [`plan`](mod@plan) | the value that says what goes, what stays, and why | nothing |
 //! | [`condemn`] | taking a plan into the catalog | index.json, catalog |
+//! | `deed` | the journal's entry of a plan that is carried out | catalog |
 //! | [`sweep`] | unlinking what is condemned | blobs, trees, catalog |
 //! | [`execute`](mod@execute) | a plan from the lock to the report | |
 //! | [`report`] | what was done | nothing |
@@ -58,6 +59,7 @@ mod beside;
 pub mod cache_mounts;
 pub mod condemn;
 pub mod debris;
+mod deed;
 pub mod disk;
 pub mod execute;
 mod files;
@@ -86,6 +88,7 @@ pub mod usage;
 
 use assemble::Request;
 
+pub use deed::NOT_FINISHED;
 pub use mark::{Reachable, Unreadable, mark};
 pub use plan::{Item, ItemKind, Plan, Reason, Totals};
 pub use policy::{Filter, Policy, Scope, Thing};
@@ -286,20 +289,21 @@ pub fn plan_untag(graph: &ImageGraph, targets: &[plan::Removal], now: Millis) ->
 }
 
 /// Carries out a plan. `graph` is the one that it was made of (a saved plan goes through
-/// [`plan_within`] first). `on_progress` is told after each batch, and stops the work there by
-/// returning `false`; [`finish`] then ends it.
+/// [`plan_within`] first). `clock` tells the milliseconds since the epoch: the journal says how long
+/// it took. `on_progress` is told after each batch, and stops the work there by returning `false`;
+/// [`finish`] then ends it.
 pub fn execute(
     layout: &Layout,
     catalog: &Catalog,
     graph: &ImageGraph,
     plan: Plan,
-    now: Millis,
+    clock: &dyn Fn() -> Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
 ) -> Result<Report> {
     if plan.high_water != graph.high_water() {
         return Err(Error::Stale);
     }
-    execute::execute(layout, catalog, graph, plan, now, on_progress)
+    execute::execute(layout, catalog, graph, plan, clock, on_progress)
 }
 
 /// Ends what an interrupted prune left: condemned rows and tombstones. Every command that writes

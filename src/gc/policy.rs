@@ -5,7 +5,8 @@
 //! from dangling into intermediate images.
 //!
 //! **Rules** say which of those stay nevertheless. An image that a rule keeps keeps the images
-//! that it was made from. More rules never make a prune take more.
+//! that it was made from, unless the scope takes intermediates: then no more than a tagged one does
+//! (`select`). More rules never make a prune take more.
 //!
 //! **Space** says how much of that goes, the least recently used first. The words are BuildKit's:
 //!

@@ -259,21 +259,6 @@ proptest! {
     }
 
     #[test]
-    fn one_more_root_never_enlarges_a_plan(
-        text in graphs(), scope in scopes(), place in any::<prop::sample::Index>()
-    ) {
-        let letters = Letters::new(&text);
-        let mut roots = letters.roots();
-        let before = doomed(&letters, &roots, &scope);
-        let nodes: Vec<_> = letters.graph.nodes().map(|node| node.node).collect();
-        roots.add(*place.get(&nodes), RootKind::Pin);
-        let after = doomed(&letters, &roots, &scope);
-        for node in after.iter() {
-            prop_assert!(before.contains(node), "{text}: {} became {}", letters.names(&before), letters.names(&after));
-        }
-    }
-
-    #[test]
     fn the_next_prune_finds_nothing_that_this_one_might_have_taken(
         text in graphs(), uses in uses(), scope in scopes(), until in prop::option::of(1..10i64)
     ) {
@@ -302,6 +287,36 @@ proptest! {
         let wide = doomed(&letters, &roots, &scope);
         for node in narrow.iter() {
             prop_assert!(wide.contains(node));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn one_more_root_never_enlarges_a_plan(
+        text in graphs(), uses in uses(), scope in scopes(), until in prop::option::of(1..10i64),
+        place in any::<prop::sample::Index>(), tags in any::<bool>()
+    ) {
+        let letters = Letters::new(&format!("{text} {uses}"));
+        let policy = Policy { scope, until: until.map(|until| until * 1_000), ..Policy::default() };
+        let mut roots = letters.roots();
+        let before = doomed_under(&letters, &roots, &policy);
+        let nodes: Vec<_> = letters.graph.nodes().map(|node| node.node).collect();
+        let name = "new:latest".to_owned();
+        roots.add(*place.get(&nodes), match tags {
+            true => RootKind::Tag { name },
+            false => RootKind::Pin,
+        });
+        let after = doomed_under(&letters, &roots, &policy);
+        for node in after.iter() {
+            prop_assert!(
+                before.contains(node),
+                "{text} {uses} {policy:?}: {} became {}",
+                letters.names(&before),
+                letters.names(&after)
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Which tags, images and other documents may go under a policy: before anything is marked.
 //!
 //! ```text
-//! all images ─ held in a way that no scope names ─ spared by a filter ─ what spared ones were
-//!              made from = those that go
+//! all images ─ held in a way that no scope names ─ spared by a rule ─ what those that stay were
+//!              made from (not where the scope takes intermediates) = those that go
 //! ```
 //! An image that goes is one that nothing keeps for its own sake; whether its blobs go too is for
 //! the marking to say.
@@ -12,6 +12,25 @@
 //! step an intermediate image held stages, which only `--stages` takes: a tagged image's build used
 //! them, and it is that image which is said to have used them once the intermediate one has gone
 //! (`condemn`).
+//!
+//! **Another root never enlarges a plan.** What spares an image for its own sake (an age, a filter,
+//! `only`, a short while ago) asks nothing of roots, and more of them only make more ways in which
+//! images are held. What is left is the keeping of sources, and there an image that has no name
+//! must not keep more than it would with one:
+//!
+//! | scope | what an image that stays was made from |
+//! |---|---|
+//! | without intermediates | stays, whatever holds the image. Of a tagged, pinned or listed one it is held as intermediate; of one that is spared, or stays as a signature of an image, it is kept here |
+//! | with intermediates | goes, unless it is spared itself: of a tagged image it would go too, and to give a spared one a name would take it |
+//!
+//! The second costs a line that was spared in part the steps below it: the image stays whole, as a
+//! tagged one does. Who wants those too leaves `--intermediates` out. What was asked for by name
+//! (`rmi`, which never takes intermediates) goes though an image without a name was made from it;
+//! once that has a name, it stays.
+//!
+//! Three rules look at names, and are no part of this: `--keep-last` counts them, so that one more
+//! takes another's place; a filter for a state or a name takes what has it; and where a plan stops
+//! at so much room, something goes instead of what stays.
 
 use hashbrown::{HashMap, HashSet};
 use regex::Regex;
@@ -79,7 +98,9 @@ pub fn select(
     for node in &limits.spared {
         go.remove(*node);
     }
-    keep_sources(graph, classes, &limits.named, &mut go);
+    if !policy.scope.intermediates {
+        keep_sources(graph, &limits.named, &mut go);
+    }
     let mut stay = NodeSet::of(graph);
     for node in graph.nodes().filter(|node| node.present && !node.condemned) {
         let stays = match graph.image(node.node) {
@@ -171,14 +192,12 @@ fn stays_by_itself(graph: &ImageGraph, policy: &Policy, limits: &Limits, node: N
     })
 }
 
-/// An untagged image that stays keeps those that it was made from: without them its history, and
-/// the cache of its build, would be broken. Tagged ones don't: their ancestors are asked for.
-fn keep_sources(graph: &ImageGraph, classes: &Classes, named: &[NodeId], go: &mut NodeSet) {
-    const OWN: [State; 4] = [State::Tagged, State::Member, State::Pinned, State::Referrer];
-    let by_itself = |node| OWN.iter().any(|own| classes.holds(node).contains(*own));
+/// An image that stays keeps those that it was made from: without them its history, and the cache
+/// of its build, would be broken. Where intermediate images are asked for that is what is wanted.
+fn keep_sources(graph: &ImageGraph, named: &[NodeId], go: &mut NodeSet) {
     let mut pending: Vec<Image> = graph
         .images()
-        .filter(|image| !go.contains(image.node()) && !by_itself(image.node()))
+        .filter(|image| !go.contains(image.node()))
         .collect();
     while let Some(image) = pending.pop() {
         if let Some(parent) = image.parent_image()

@@ -126,9 +126,22 @@ pub(super) struct Sweep<'a> {
     /// What the disk has already said of blobs, and the graph that tells which.
     pub found: Option<(&'a ImageGraph, disk::Doomed)>,
     pub now: Millis,
+    /// The number of the journal's entry that is told of each batch.
+    pub entry: Option<i64>,
+    /// How long the work of that entry has taken so far, in milliseconds.
+    pub took: &'a dyn Fn() -> Option<u64>,
+    /// The bytes that it has been told of.
+    pub noted: u64,
 }
 
 impl<'a> Sweep<'a> {
+    /// Removes what is condemned, and the trees of a plan.
+    pub fn planned(&mut self, graph: &ImageGraph, plan: &Plan) -> Result<()> {
+        self.blobs()?;
+        self.snapshots()?;
+        self.trees(graph, plan, self.now)
+    }
+
     /// Removes every blob that is condemned.
     pub fn blobs(&mut self) -> Result<()> {
         // Before the condemned are read: what changes after this is seen as a change.
@@ -148,21 +161,32 @@ impl<'a> Sweep<'a> {
             let lock = self.layout.lock_index()?;
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
-                let removed = match (forgets, seen.disturbed) {
+                let (removed, freed) = match (forgets, seen.disturbed) {
                     (false, _) => {
                         let batch = &rest[..rest.len().min(BATCH)];
-                        remove_batch(tx, (self.layout, &names), batch, &seen)?
+                        let removed = remove_batch(tx, (self.layout, &names), batch, &seen)?;
+                        let freed = freed(rest, &removed);
+                        (removed, freed)
                     }
-                    (true, false) => forget_beside(tx, (self.layout, &names), rest, &seen, &gone)?,
+                    (true, false) => {
+                        let removed = forget_beside(tx, (self.layout, &names), rest, &seen, &gone)?;
+                        let freed = freed(rest, &removed);
+                        (removed, freed)
+                    }
                     (true, true) => {
                         tx.forget_blobs(&gone)?;
-                        Vec::new()
+                        (Vec::new(), 0)
                     }
                 };
+                if let Some(entry) = self.entry {
+                    tx.note_progress(entry, freed, (self.took)())?;
+                }
                 seen.version = tx.version_after()?;
-                Ok(removed)
+                Ok((removed, freed))
             })?;
             drop(lock);
+            let (removed, freed) = removed;
+            self.noted += freed;
             if forgets {
                 gone.clear();
             }
@@ -572,6 +596,13 @@ fn forget_beside(
 
 fn blocks(bytes: u64) -> u32 {
     u32::try_from(bytes / 512).unwrap_or(u32::MAX)
+}
+
+/// The bytes that a batch has given back.
+fn freed(batch: &[Doomed], outcomes: &[Removal]) -> u64 {
+    let blobs = batch.iter().zip(outcomes);
+    let done = blobs.filter(|(_, outcome)| matches!(outcome, Removal::Done));
+    done.map(|(blob, _)| blob.freed()).sum()
 }
 
 /// Documents before what they point at.

@@ -266,7 +266,14 @@ impl Store {
     }
 
     pub fn execute(&self, graph: &ImageGraph, plan: Plan) -> Report {
-        let report = super::execute(&self.layout, &self.catalog, graph, plan, NOW, &mut |_| true);
+        let report = super::execute(
+            &self.layout,
+            &self.catalog,
+            graph,
+            plan,
+            &|| NOW,
+            &mut |_| true,
+        );
         report.unwrap()
     }
 

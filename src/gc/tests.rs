@@ -14,6 +14,7 @@ use crate::lock::FileLock;
 use crate::oci::Digest;
 
 mod idle;
+mod journal;
 mod rules;
 mod space;
 
@@ -239,7 +240,8 @@ fn crash_before_the_sweep(store: &Store) -> Plan {
     let plan = super::plan(&store.layout, &graph, &Policy::default(), NOW).unwrap();
     let mut report = super::Report::default();
     let doomed = super::condemn::doomed(&graph, &plan);
-    let mut condemning = super::condemn::Condemning::new(&store.layout, &graph, &plan, doomed, NOW);
+    let mut condemning =
+        super::condemn::Condemning::new(&store.layout, &graph, &plan, doomed, &|| NOW);
     condemning
         .run(&store.catalog, &mut report, &mut || true)
         .unwrap();
@@ -331,7 +333,7 @@ fn a_prune_that_is_told_to_stop_leaves_a_store_that_the_next_one_finishes() {
         &store.catalog,
         &graph,
         plan,
-        NOW,
+        &|| NOW,
         &mut |_| {
             calls += 1;
             calls < 2
@@ -354,7 +356,7 @@ fn a_second_prune_is_told_that_one_is_running() {
         &store.catalog,
         &graph,
         plan,
-        NOW,
+        &|| NOW,
         &mut |_| true,
     )
     .unwrap_err();

@@ -38,6 +38,7 @@ fn whoever_removed_an_image_is_found_by_its_name_its_id_and_its_digest() {
         assert_eq!(newest["uid"], uid);
         let command = newest["command"].as_str().unwrap();
         assert!(command.ends_with(" rmi app"), "{command}");
+        assert!(newest["milliseconds"].is_u64(), "{newest}");
         let of_image = |item: &&Value| item["digest"] == json!(everything.app.digest);
         let items = newest["removed"].as_array().unwrap();
         let item = items.iter().find(of_image).unwrap();
@@ -64,6 +65,7 @@ fn a_prune_says_what_it_took_under_which_policy_and_why() {
     assert_eq!(removed[0]["step"], "RUN make old");
     assert_eq!(found[0]["facts"]["policy"]["scope"]["stages"], true);
     assert!(found[0]["bytes"].as_u64().unwrap() > 0);
+    assert!(found[0]["milliseconds"].is_u64(), "{}", found[0]);
     let all = entries(store, &["-f", "operation=prune"]);
     assert_eq!(all[0]["removed"].as_array().unwrap().len(), 2);
     let text = store.ok(&["log", &everything.builder.digest.to_string()]);

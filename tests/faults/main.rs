@@ -15,6 +15,8 @@ mod support;
 
 mod broken;
 mod full;
+#[cfg(target_arch = "x86_64")]
+mod journal;
 mod order;
 mod scenario;
 #[cfg(target_arch = "x86_64")]

@@ -20,6 +20,8 @@ pub struct Scenario {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     Prune,
+    /// Of an image that nothing else needs.
+    Remove,
     Tag,
     Build,
     Import,
@@ -85,6 +87,7 @@ impl Scenario {
         let mut command = store.command();
         match verb {
             Verb::Prune => command.args(["prune", "--all", "--force"]),
+            Verb::Remove => command.args(["rmi", "kept"]),
             Verb::Tag => command.args(["tag", "kept", VICTIM]),
             Verb::Build => command
                 .args(["build", "--progress", "classic", "-t", VICTIM])

@@ -191,16 +191,10 @@ impl Model {
         };
         let images = self.documents.iter().filter(|(_, document)| document.image);
         let mut stay: Set = images.map(|(digest, _)| *digest).filter(stays).collect();
-        // An image that stays, and has no name, keeps what it was made from.
-        let by_itself = |digest: &Digest| own.contains(digest) || described.contains(digest);
-        let nameless: Vec<Digest> = stay.iter().filter(|d| !by_itself(d)).copied().collect();
-        stay.extend(spread(nameless, |digest| {
-            let parents = self.made_from(digest, false);
-            parents
-                .into_iter()
-                .filter(|d| !stays(d) || !by_itself(d))
-                .collect()
-        }));
+        // An image that stays keeps what it was made from, but where that is asked for.
+        if !intermediates {
+            stay.extend(spread(stay.clone(), |digest| self.made_from(digest, false)));
+        }
         self.needed(stay.into_iter().chain(self.roots()))
     }
 }

@@ -408,9 +408,14 @@ impl World {
         let plan = gc::plan(layout, &graph, &policy, self.host.now()).expect("a plan");
         let foretold = plan.totals.clone();
         let before = self.used();
-        let report = gc::execute(layout, catalog, &graph, plan, self.host.now(), &mut |_| {
-            true
-        });
+        let report = gc::execute(
+            layout,
+            catalog,
+            &graph,
+            plan,
+            &|| self.host.now(),
+            &mut |_| true,
+        );
         let report = report.expect("a prune");
         assert_eq!(report.failures, []);
         assert_eq!(
@@ -452,10 +457,17 @@ impl World {
         let plan = gc::plan(layout, &graph, &policy, self.host.now()).expect("a plan");
         let kept = self.model.kept(false, false);
         let mut left = batches;
-        let report = gc::execute(layout, catalog, &graph, plan, self.host.now(), &mut |_| {
-            left = left.saturating_sub(1);
-            left > 0
-        });
+        let report = gc::execute(
+            layout,
+            catalog,
+            &graph,
+            plan,
+            &|| self.host.now(),
+            &mut |_| {
+                left = left.saturating_sub(1);
+                left > 0
+            },
+        );
         assert_eq!(report.expect("a prune").failures, []);
         gc::finish(layout, catalog, self.host.now()).expect("what it left is ended");
         self.take_what_is_left(&kept);
@@ -472,9 +484,14 @@ impl World {
             name: Some(name.to_owned()),
         };
         let plan = gc::plan_removal(layout, &graph, &[removal], self.host.now()).expect("a plan");
-        let report = gc::execute(layout, catalog, &graph, plan, self.host.now(), &mut |_| {
-            true
-        });
+        let report = gc::execute(
+            layout,
+            catalog,
+            &graph,
+            plan,
+            &|| self.host.now(),
+            &mut |_| true,
+        );
         assert_eq!(report.expect("a removal").failures, []);
         // Also while nothing else may go.
         self.model.tags.remove(name);

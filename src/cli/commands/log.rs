@@ -13,6 +13,7 @@ use crate::cli::args::ListArgs;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
 use crate::cli::render::{Column, Look, Record, list, text, time};
 use crate::cli::{Context, Result, exit};
+use crate::gc::NOT_FINISHED;
 use crate::oci::reference::display_parts;
 use crate::oci::{Digest, Reference};
 
@@ -317,7 +318,10 @@ fn concerning(mut row: Row, wanted: &[Wanted]) -> Option<Row> {
         })
         .collect();
     if !reasons.is_empty() {
-        let reasons = reasons.join("; ");
+        let mut reasons = reasons.join("; ");
+        if row.detail.ends_with(NOT_FINISHED) {
+            reasons.push_str(NOT_FINISHED);
+        }
         row.detail = match row.operation.as_str() {
             "tag" | "untag" => format!("{} ({})", reasons, row.detail),
             _ => reasons,

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use super::view::View;
-use crate::catalog::Millis;
 use crate::cli::exit::Failure;
 use crate::cli::render::table::{self, Heading};
 use crate::cli::render::{Look, text};
@@ -15,8 +14,8 @@ use crate::graph::ImageGraph;
 use crate::store::Store;
 
 /// Carries out a plan; a signal stops it between two batches.
-pub fn execute(view: &View, plan: Plan, now: Millis) -> Result<Report> {
-    execute_shown(&view.store, &view.graph, plan, now, &mut |_| {})
+pub fn execute(view: &View, plan: Plan) -> Result<Report> {
+    execute_shown(&view.store, &view.graph, plan, &mut |_| {})
 }
 
 /// Like [`execute`], telling after each batch how far it has come.
@@ -24,12 +23,11 @@ pub fn execute_shown(
     store: &Store,
     graph: &ImageGraph,
     plan: Plan,
-    now: Millis,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Report> {
     let cancel = Cancel::new()?;
     signals::on_interrupt(cancel.clone());
-    execute_while(store, graph, plan, now, &mut |progress| {
+    execute_while(store, graph, plan, &mut |progress| {
         on_progress(progress);
         signals::received().is_none() && !cancel.is_cancelled()
     })
@@ -40,7 +38,6 @@ pub fn execute_while(
     store: &Store,
     graph: &ImageGraph,
     plan: Plan,
-    now: Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
 ) -> Result<Report> {
     let layout = store.layout();
@@ -49,7 +46,7 @@ pub fn execute_while(
         store.catalog(),
         graph,
         plan,
-        now,
+        &|| store.now(),
         on_progress,
     )?)
 }

@@ -63,7 +63,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let report = if plan.is_empty() {
         Report::default()
     } else {
-        removal::execute(&view, plan, context.now)?
+        removal::execute(&view, plan)?
     };
     let removed = planned.removed(&view, &report)?;
     for line in &removed {
@@ -101,7 +101,7 @@ fn only_untag(
         return Err(gc::Error::from(unreadable.clone()).into());
     }
     let planned = Planned::of(&plan);
-    let report = removal::execute(view, plan, context.now)?;
+    let report = removal::execute(view, plan)?;
     for line in planned.removed(view, &report)? {
         writeln!(context.out, "{line}")?;
     }

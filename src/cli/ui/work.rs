@@ -142,13 +142,7 @@ pub fn remove(
         post.send(Message::News(News::Removing(*progress)));
         goes_on()
     };
-    let report = removal::execute_while(
-        &view.store,
-        &view.graph,
-        plan,
-        host::now(),
-        &mut on_progress,
-    );
+    let report = removal::execute_while(&view.store, &view.graph, plan, &mut on_progress);
     let report = report.map_err(|error| load::told(&error))?;
     let mut remarks = Vec::new();
     if report.stopped {

@@ -153,6 +153,55 @@ fn an_image_restricts_a_prune_to_what_was_made_for_or_from_it() {
     assert!(store.has(&b.0) && store.has(&loose));
 }
 
+#[test]
+fn a_name_more_takes_no_step_of_an_image_that_its_age_spares() {
+    for intermediates in [false, true] {
+        let store = Store::new();
+        let step = store.image("step", layers(&["step"]));
+        let young = store.image("young", from(step, &["step", "young"]));
+        store.used_at(young, 90_000);
+        let scope = Scope {
+            intermediates,
+            ..Scope::default()
+        };
+        let policy = Policy {
+            until: Some(50_000),
+            ..policy(scope)
+        };
+        let without = store.plan(&policy);
+        store.tag("young:latest", young);
+        let named = store.plan(&policy);
+        assert_eq!(named.items.len(), without.items.len());
+        store.prune(&policy);
+        assert!(store.has(&young));
+        assert_eq!(store.has(&step), !intermediates);
+    }
+}
+
+#[test]
+fn a_signature_that_stays_keeps_what_it_was_made_from_as_one_that_its_age_spares_does() {
+    let store = Store::new();
+    let app = store.image("app", layers(&["app"]));
+    let step = store.image("step", layers(&["step"]));
+    let new = New {
+        parent: Some(step),
+        subject: Some(app),
+        layers: &["signature"],
+        ..New::default()
+    };
+    let signature = store.image("signature", new);
+    store.used_at(signature, 90_000);
+    let policy = Policy {
+        until: Some(50_000),
+        ..Policy::default()
+    };
+    store.prune(&policy);
+    assert!(store.has(&step));
+    store.tag("app:latest", app);
+    store.prune(&policy);
+    assert!(store.has(&step) && store.has(&signature));
+}
+
 /// The plan through a file, as another process would have it.
 fn through_a_file(store: &Store, mut plan: Plan) -> (std::path::PathBuf, Plan) {
     let name = saved::store_name(&store.layout, &store.catalog, [7; 16]).unwrap();

@@ -51,8 +51,10 @@ document needs. With --dry-run what would then go is shown.
 What fsck has moved to rstore/quarantine no prune removes.
 
 SCOPES say what may go, and rules what of that stays all the same; another rule never makes more
-go. Pinned images and their tags always stay. Tagged images go with --tagged alone, which needs
-a rule: then tags that no rule spares go, and with the last of an image's tags the image.
+go. Pinned images and their tags always stay. An image that stays keeps the images that it was made
+from, unless intermediates are asked for (--intermediates, --all): of those go what no rule spares
+itself. Tagged images go with --tagged alone, which needs a rule: then tags that no rule spares
+go, and with the last of an image's tags the image.
 --keep-last counts by last use: built, built on, tagged or loaded. Building an image again that has
 not changed is use, too.
 

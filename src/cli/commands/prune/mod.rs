@@ -313,7 +313,7 @@ fn carry_out(arguments: &Args, planned: Planned, start: Instant, context: &mut C
     let report = {
         let bar = bar::Bar::new(context, arguments.quiet < 2 && !was_empty);
         let mut on_progress = |progress: &gc::Progress| bar.show(progress);
-        removal::execute_shown(&store, &graph, plan, context.now, &mut on_progress)?
+        removal::execute_shown(&store, &graph, plan, &mut on_progress)?
     };
     let done = show::Done {
         plan: &told,
