@@ -194,7 +194,8 @@ impl Artifacts {
     pub fn put_manifest(&self, tag: &str, bytes: Vec<u8>) -> Result<()> {
         let (repository, tag) = (self.repository.clone(), tag.to_owned());
         ask(&Stop::new(&self.cancel), move |stop| {
-            repository.put_manifest(&tag, media::MANIFEST, &bytes, stop)
+            let written = repository.put_manifest(&tag, media::MANIFEST, &bytes, stop);
+            written.map(drop)
         })
     }
 

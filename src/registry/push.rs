@@ -169,7 +169,8 @@ fn write(repository: &Repository, documents: &[Written], tag: &str, stop: &Stop)
     if repository.has_manifest(tag, &top.digest, stop)? {
         return Ok(());
     }
-    repository.put_manifest(tag, &top.media_type, &top.bytes, stop)
+    let written = repository.put_manifest(tag, &top.media_type, &top.bytes, stop);
+    written.map(drop)
 }
 
 /// All that a document reaches: documents, inner ones first, and blobs.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Stop;
 use super::error::{Error, Result};
 use super::repository::{Repository, body, following};
-use super::session::{Payload, header, refused};
+use super::session::{header, refused};
 use crate::http::shown;
 use crate::oci::document::{self, Descriptor, Document, MANIFEST_LIMIT};
 use crate::oci::{Digest, media};
@@ -117,16 +117,8 @@ impl Repository {
         bytes: &[u8],
         stop: &Stop,
     ) -> Result<bool> {
-        let mut request = self.request("PUT", &format!("manifests/{digest}"), stop)?;
-        request
-            .headers
-            .push(("content-type", media_type.to_owned()));
-        request.payload = Payload::Bytes(bytes);
-        let response = self.send(&request, stop)?;
-        match response.status().as_u16() {
-            200..=202 => Ok(header(&response, "oci-subject").is_some()),
-            _ => Err(refused(&request.url, response)),
-        }
+        let response = self.put_manifest(&digest.to_string(), media_type, bytes, stop)?;
+        Ok(header(&response, "oci-subject").is_some())
     }
 
     /// Enters descriptors into the index under the tag, which is made where it isn't there.

@@ -190,14 +190,14 @@ impl Repository {
         Ok(self.digest(reference, stop)? == Some(*digest))
     }
 
-    /// Writes a manifest under a tag or its digest.
+    /// Writes a manifest under a tag or its digest. Returns what the registry says of it.
     pub fn put_manifest(
         &self,
         reference: &str,
         media_type: &str,
         bytes: &[u8],
         stop: &Stop,
-    ) -> Result<()> {
+    ) -> Result<Response> {
         let mut request = self.request("PUT", &format!("manifests/{reference}"), stop)?;
         request
             .headers
@@ -215,7 +215,7 @@ impl Repository {
                 what: shown(&request.url),
                 why: format!("the registry has kept it as {theirs}, not as {ours}"),
             }),
-            _ => Ok(()),
+            _ => Ok(response),
         }
     }
 

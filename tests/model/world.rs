@@ -397,6 +397,13 @@ impl World {
             .sum()
     }
 
+    fn execute(&self, graph: &ImageGraph, plan: gc::Plan) -> gc::Report {
+        let (layout, catalog) = (self.store().layout(), self.store().catalog());
+        let clock = || self.host.now();
+        let report = gc::execute(layout, catalog, graph, plan, &clock, &mut |_| true);
+        report.expect("a prune or a removal")
+    }
+
     fn prune(&mut self, stages: bool, intermediates: bool) {
         let policy = policy(Scope {
             stages,
@@ -404,19 +411,11 @@ impl World {
             ..Scope::default()
         });
         let graph = self.graph();
-        let (layout, catalog) = (self.store().layout(), self.store().catalog());
+        let layout = self.store().layout();
         let plan = gc::plan(layout, &graph, &policy, self.host.now()).expect("a plan");
         let foretold = plan.totals.clone();
         let before = self.used();
-        let report = gc::execute(
-            layout,
-            catalog,
-            &graph,
-            plan,
-            &|| self.host.now(),
-            &mut |_| true,
-        );
-        let report = report.expect("a prune");
+        let report = self.execute(&graph, plan);
         assert_eq!(report.failures, []);
         assert_eq!(
             report.removed, foretold,
@@ -478,21 +477,13 @@ impl World {
             return;
         };
         let graph = self.graph();
-        let (layout, catalog) = (self.store().layout(), self.store().catalog());
+        let layout = self.store().layout();
         let removal = Removal {
             node: graph.find(&digest).expect("a tagged node"),
             name: Some(name.to_owned()),
         };
         let plan = gc::plan_removal(layout, &graph, &[removal], self.host.now()).expect("a plan");
-        let report = gc::execute(
-            layout,
-            catalog,
-            &graph,
-            plan,
-            &|| self.host.now(),
-            &mut |_| true,
-        );
-        assert_eq!(report.expect("a removal").failures, []);
+        assert_eq!(self.execute(&graph, plan).failures, []);
         // Also while nothing else may go.
         self.model.tags.remove(name);
         let needed = self.model.rooted();
