@@ -206,7 +206,7 @@ fn who_may_not_look_is_told_to_log_in_and_a_token_is_asked_for_deletes() {
     assert!(!scopes("-n").contains("delete"));
     let none = store.run(["prune", "-n", "--until", "7d", "--remote", repository]);
     let none = none.ok();
-    assert!(none.stderr.contains("is its name right?"), "{none}");
+    assert!(none.stderr.contains("has no tags"), "{none}");
     let locked =
         Server::new(|_| Response::new(401).header("www-authenticate", "Basic realm=\"x\""));
     let url = locked.http("cache/app");

@@ -47,13 +47,15 @@ pub fn run(arguments: &Args, remote: &Reference, context: &mut Context) -> Resul
     let artifacts = Artifacts::of(&client, remote, access, &cancel).map_err(registries::told)?;
     let name = format!("{}/{}", remote.domain, remote.path);
     let found = look(&artifacts).map_err(registries::told)?;
-    let found = found.unwrap_or_else(|| {
-        // Before the first cache is written that is no fault.
+    // Before the first cache is written neither is a fault.
+    if found.is_none() {
         context.tell(&format!(
             "warning: there is no {name} in the registry, and nothing to prune: is its name right?"
         ));
-        Vec::new()
-    });
+    } else if found.as_ref().is_some_and(Vec::is_empty) {
+        context.tell(&format!("note: {name} has no tags: is its name right?"));
+    }
+    let found = found.unwrap_or_default();
     let plan = Plan::new(&name, &found, &policy);
     let shown = Shown::of(arguments);
     let look = Look {
