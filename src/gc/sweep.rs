@@ -161,23 +161,18 @@ impl<'a> Sweep<'a> {
             let lock = self.layout.lock_index()?;
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
-                let (removed, freed) = match (forgets, seen.disturbed) {
+                let removed = match (forgets, seen.disturbed) {
                     (false, _) => {
                         let batch = &rest[..rest.len().min(BATCH)];
-                        let removed = remove_batch(tx, (self.layout, &names), batch, &seen)?;
-                        let freed = freed(rest, &removed);
-                        (removed, freed)
+                        remove_batch(tx, (self.layout, &names), batch, &seen)?
                     }
-                    (true, false) => {
-                        let removed = forget_beside(tx, (self.layout, &names), rest, &seen, &gone)?;
-                        let freed = freed(rest, &removed);
-                        (removed, freed)
-                    }
+                    (true, false) => forget_beside(tx, (self.layout, &names), rest, &seen, &gone)?,
                     (true, true) => {
                         tx.forget_blobs(&gone)?;
-                        (Vec::new(), 0)
+                        Vec::new()
                     }
                 };
+                let freed = freed(rest, &removed);
                 if let Some(entry) = self.entry {
                     tx.note_progress(entry, freed, (self.took)())?;
                 }
