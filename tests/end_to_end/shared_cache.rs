@@ -34,10 +34,7 @@ impl House {
 
     /// Another store, with a base of the same ID.
     fn other(&self) -> Rstore {
-        let other = Rstore::new();
-        let base = Rstore::with_base_of(&self.first);
-        other.ok(["load".as_ref(), "-i".as_ref(), base.path().as_os_str()]);
-        other
+        Rstore::beside(&self.first)
     }
 
     fn cache(&self) -> PathBuf {

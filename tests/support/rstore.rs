@@ -110,6 +110,14 @@ impl Rstore {
         store
     }
 
+    /// A store with the base of another one, of the same ID.
+    pub fn beside(other: &Rstore) -> Rstore {
+        let store = Rstore::new();
+        let base = Rstore::with_base_of(other);
+        store.ok(["load".as_ref(), "-i".as_ref(), base.path().as_os_str()]);
+        store
+    }
+
     /// A layout with nothing but the base of another store, which has an ID of its own.
     pub fn with_base_of(other: &Rstore) -> tempfile::TempDir {
         let directory = scratch();
