@@ -134,23 +134,36 @@ impl Reader<'_> {
     }
 
     /// Every name of `index.json` in its order, without reading what names do not point at: a list
-    /// of names takes as long as there are names.
-    pub fn named(&self) -> SqlResult<Vec<NamedRow>> {
+    /// of names takes as long as there are names. Of images that are not wanted `in_full` parent,
+    /// step and labels are left out, which tables don't show: they take a third of the time.
+    pub fn each_named(
+        &self,
+        in_full: bool,
+        mut each: impl FnMut(NamedRow) -> SqlResult<()>,
+    ) -> SqlResult<()> {
+        let (parent, more, join) = match in_full {
+            true => (
+                "p.digest",
+                ["i.parent", "i.step", "i.labels"],
+                "LEFT JOIN blob p ON p.id = i.parent",
+            ),
+            false => ("NULL", ["NULL", "NULL", "''"], ""),
+        };
+        let [number, step, labels] = more;
         // One statement: a hundred thousand would take most of the time to begin and to end.
-        let mut statement = self.connection.prepare_cached(
-            "SELECT e.name, b.digest, c.digest, p.digest,
-                 i.manifest, i.config, i.parent, i.step, i.created, i.platform, i.size, i.labels,
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT e.name, b.digest, c.digest, {parent},
+                 i.manifest, i.config, {number}, {step}, i.created, i.platform, i.size, {labels},
                  i.first_seen, i.last_used,
                  b.id, b.digest, b.size, b.allocated, b.kind, b.present, b.ours, b.boot, b.damage,
                  b.first_seen, b.last_used, b.condemned
              FROM index_entry e JOIN blob b ON b.id = e.blob
                  LEFT JOIN image i ON i.manifest = e.blob
                  LEFT JOIN blob c ON c.id = i.config
-                 LEFT JOIN blob p ON p.id = i.parent
-             WHERE e.name IS NOT NULL ORDER BY e.place",
-        )?;
+                 {join}
+             WHERE e.name IS NOT NULL ORDER BY e.place"
+        ))?;
         let mut rows = statement.query([])?;
-        let mut named = Vec::new();
         while let Some(row) = rows.next()? {
             let digest = digest_column(row, 1)?;
             // Of most names these columns are not read: they are images.
@@ -163,13 +176,13 @@ impl Reader<'_> {
                 }),
                 None => NamedTarget::Other(blob_row_from(row, 14)?),
             };
-            named.push(NamedRow {
+            each(NamedRow {
                 name: row.get(0)?,
                 digest,
                 target,
-            });
+            })?;
         }
-        Ok(named)
+        Ok(())
     }
 
     /// An image with its digests; `None`: the blob is no image.

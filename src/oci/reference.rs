@@ -15,6 +15,7 @@ use std::str::FromStr;
 use super::digest::Digest;
 
 const DEFAULT_DOMAIN: &str = "docker.io";
+/// What the path of docker's own images begins with.
 const OFFICIAL: &str = "library/";
 
 /// A parsed image name.
@@ -40,10 +41,16 @@ pub struct ParseReferenceError {
     pub why: String,
 }
 
-impl FromStr for Reference {
-    type Err = ParseReferenceError;
+/// The parts of a name, as they stand in it.
+struct Parts<'a> {
+    domain: &'a str,
+    path: &'a str,
+    tag: Option<&'a str>,
+    digest: Option<Digest>,
+}
 
-    fn from_str(text: &str) -> Result<Reference, ParseReferenceError> {
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Result<Parts<'a>, ParseReferenceError> {
         let fail = |why: &str| ParseReferenceError {
             text: text.to_owned(),
             why: why.to_owned(),
@@ -74,7 +81,7 @@ impl FromStr for Reference {
             ));
         }
         let (domain, path) = split_domain(name);
-        if !is_domain(&domain) {
+        if !is_domain(domain) {
             return Err(fail(
                 "the registry is not a host name with an optional port",
             ));
@@ -87,22 +94,53 @@ impl FromStr for Reference {
                 "a repository is made of lower-case letters and digits, separated by '.', '_', '__', '-' or '/'",
             ));
         }
-        let tag = match (tag, &digest) {
-            (Some(tag), _) => Some(tag.to_owned()),
-            (None, None) => Some("latest".to_owned()),
-            (None, Some(_)) => None,
-        };
-        Ok(Reference {
+        Ok(Parts {
             domain,
             path,
-            tag,
+            tag: tag.or(digest.is_none().then_some("latest")),
             digest,
+        })
+    }
+
+    /// Whether it is one of docker's own images, which are below `library/` at its registry.
+    fn is_official(&self) -> bool {
+        self.domain == DEFAULT_DOMAIN && !self.path.contains('/')
+    }
+
+    /// See [`Reference::familiar_repository`].
+    fn familiar_repository(&self) -> String {
+        if self.domain != DEFAULT_DOMAIN {
+            return [self.domain, self.path].join("/");
+        }
+        match self.path.strip_prefix(OFFICIAL) {
+            Some(rest) if !rest.contains('/') => rest.to_owned(),
+            _ => self.path.to_owned(),
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ParseReferenceError;
+
+    fn from_str(text: &str) -> Result<Reference, ParseReferenceError> {
+        let parts = Parts::of(text)?;
+        let path = match parts.is_official() {
+            true => [OFFICIAL, parts.path].concat(),
+            false => parts.path.to_owned(),
+        };
+        Ok(Reference {
+            domain: parts.domain.to_owned(),
+            path,
+            tag: parts.tag.map(str::to_owned),
+            digest: parts.digest,
         })
     }
 }
 
-fn split_domain(name: &str) -> (String, String) {
-    let (domain, path) = match name.split_once('/') {
+/// The registry of a name, and what stands behind it.
+fn split_domain(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some(("index.docker.io", rest)) => (DEFAULT_DOMAIN, rest),
         Some((first, rest))
             if first.contains(['.', ':'])
                 || first == "localhost"
@@ -111,16 +149,7 @@ fn split_domain(name: &str) -> (String, String) {
             (first, rest)
         }
         _ => (DEFAULT_DOMAIN, name),
-    };
-    let domain = if domain == "index.docker.io" {
-        DEFAULT_DOMAIN
-    } else {
-        domain
-    };
-    if domain == DEFAULT_DOMAIN && !path.contains('/') {
-        return (domain.to_owned(), format!("{OFFICIAL}{path}"));
     }
-    (domain.to_owned(), path.to_owned())
 }
 
 /// Whether a text can be a tag (distribution-spec, "Pulling manifests").
@@ -168,13 +197,13 @@ fn is_component(component: &str) -> bool {
 impl Reference {
     /// The repository as people write it: without `docker.io/` and `library/`.
     pub fn familiar_repository(&self) -> String {
-        if self.domain != DEFAULT_DOMAIN {
-            return format!("{}/{}", self.domain, self.path);
-        }
-        match self.path.strip_prefix(OFFICIAL) {
-            Some(rest) if !rest.contains('/') => rest.to_owned(),
-            _ => self.path.clone(),
-        }
+        let parts = Parts {
+            domain: &self.domain,
+            path: &self.path,
+            tag: None,
+            digest: None,
+        };
+        parts.familiar_repository()
     }
 
     /// The name as people write it, with its tag and digest: what tables show.
@@ -210,10 +239,10 @@ impl fmt::Display for Reference {
 ///
 /// Names of another shape (a foreign tool may write `my tag!`) have no repository.
 pub fn display_parts(name: &str) -> (String, String) {
-    match name.parse::<Reference>() {
-        Ok(reference) => {
-            let tag = reference.tag.clone().unwrap_or_else(|| "<none>".to_owned());
-            (reference.familiar_repository(), tag)
+    match Parts::of(name) {
+        Ok(parts) => {
+            let tag = parts.tag.unwrap_or("<none>").to_owned();
+            (parts.familiar_repository(), tag)
         }
         Err(_) => (name.to_owned(), "<none>".to_owned()),
     }
@@ -260,6 +289,31 @@ mod tests {
                 (reference.familiar().as_str(), reference.full().as_str()),
                 (familiar, full)
             );
+        }
+    }
+
+    #[test]
+    fn names_are_shown_as_they_are_parsed() {
+        for (name, repository, tag) in [
+            ("app:1", "app", "1"),
+            ("app", "app", "latest"),
+            ("localhost:5000", "localhost", "5000"),
+            ("user/app:1", "user/app", "1"),
+            ("docker.io/library/app:1", "app", "1"),
+            ("docker.io/app:1", "app", "1"),
+            ("library/app/x", "library/app/x", "latest"),
+            ("index.docker.io/user/app:1", "user/app", "1"),
+            ("localhost:5000/app:1", "localhost:5000/app", "1"),
+            ("my tag!", "my tag!", "<none>"),
+            ("App:1", "App:1", "<none>"),
+            ("a:b:c", "a:b:c", "<none>"),
+        ] {
+            let parts = display_parts(name);
+            assert_eq!((parts.0.as_str(), parts.1.as_str()), (repository, tag));
+            if let Ok(reference) = name.parse::<Reference>() {
+                assert_eq!(reference.familiar_repository(), parts.0);
+                assert_eq!(reference.tag.unwrap(), parts.1);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! `rstore images`: what is here.
 
 use std::cell::OnceCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
@@ -345,10 +346,13 @@ fn all(view: &View, arguments: &Args, filters: &Filters) -> (Vec<Row>, usize) {
 /// reads what has a name, and no more.
 fn named(store: &Store, arguments: &Args, filters: &Filters) -> Result<(Vec<Row>, usize)> {
     let native = native_platform();
+    // What a plain table has not.
+    let list = &arguments.list;
+    let in_full = list.sort.is_some() || !matches!(list.format, Format::Table);
     let (rows, images) = store.catalog().read(|tx| {
         let mut rows = Vec::new();
         let mut tagged = HashSet::new();
-        for named in tx.named()? {
+        tx.each_named(in_full, |named| {
             let row = match named.target {
                 NamedTarget::Image(image) => {
                     tagged.insert(image.row.manifest);
@@ -361,7 +365,8 @@ fn named(store: &Store, arguments: &Args, filters: &Filters) -> Result<(Vec<Row>
                 },
             };
             rows.push(with_name(row, named.name, named.digest));
-        }
+            Ok(())
+        })?;
         Ok((rows, tx.image_count()?.saturating_sub(tagged.len())))
     })?;
     let mut rows: Vec<Row> = rows.into_iter().filter(|row| filters.pass(row)).collect();
@@ -503,15 +508,10 @@ fn rows(view: &View) -> Vec<Row> {
 }
 
 fn newest_first(rows: &mut [Row]) {
-    rows.sort_by(|one, other| {
-        let age = |row: &Row| {
-            (
-                row.created.unwrap_or(row.first_seen),
-                row.first_seen,
-                row.place,
-            )
-        };
-        age(other).cmp(&age(one))
+    // By a key aside: rows are long, and each is moved once.
+    rows.sort_by_cached_key(|row| {
+        let created = row.created.unwrap_or(row.first_seen);
+        Reverse((created, row.first_seen, row.place))
     });
 }
 

@@ -160,9 +160,13 @@ fn show_table<R: Record>(
             flexible: column.flexible && !look.full,
         })
         .collect();
-    let row = |record| shown.iter().map(|c| (c.text)(record, look)).collect();
-    let width = look.width.filter(|_| !look.full);
-    table::write(out, &headings, records.iter().map(row).collect(), width)
+    let mut cells = table::Cells::new(&headings);
+    for record in records {
+        for column in &shown {
+            cells.push(&(column.text)(record, look));
+        }
+    }
+    cells.write(out, look.width.filter(|_| !look.full))
 }
 
 fn show_json<R: Record>(out: &mut dyn Write, records: &[R]) -> Result {

@@ -76,24 +76,97 @@ where
     }
     let mut line = String::new();
     for row in std::iter::once(titles()).chain(rows()) {
-        line.clear();
         for ((text, width), heading) in row.iter().zip(widths).zip(headings) {
-            let mut taken = columns(text);
-            match heading.flexible && taken > width {
-                true => {
-                    let cut = text::fit(text, width);
-                    taken = columns(&cut);
-                    line.push_str(&cut);
-                }
-                false => line.push_str(text),
-            }
-            let blanks = (width + usize::from(GAP)).saturating_sub(taken);
-            line.extend(std::iter::repeat_n(' ', blanks));
+            put(&mut line, text, columns(text), heading, width);
         }
-        line.truncate(line.trim_end().len());
-        line.push('\n');
-        out.write_all(line.as_bytes())?;
+        end(out, &mut line)?;
     }
+    Ok(())
+}
+
+/// The cells of a table that may have many rows. They are held as one text, because the allocations
+/// for each would take longer than all else that is done for a list.
+#[derive(Debug)]
+pub struct Cells<'a> {
+    headings: &'a [Heading],
+    text: String,
+    cells: Vec<Cell>,
+    widths: Vec<usize>,
+}
+
+/// Where a cell's text ends, and how many columns it takes.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    end: usize,
+    columns: usize,
+}
+
+impl<'a> Cells<'a> {
+    /// Of a table that has no rows yet.
+    pub fn new(headings: &'a [Heading]) -> Cells<'a> {
+        let mut cells = Cells {
+            headings,
+            text: String::new(),
+            cells: Vec::new(),
+            widths: vec![0; headings.len()],
+        };
+        for heading in headings {
+            cells.push(&heading.title);
+        }
+        cells
+    }
+
+    /// The next cell: from left to right, row after row.
+    pub fn push(&mut self, text: &str) {
+        let columns = columns(text);
+        self.text.push_str(text);
+        let widest = &mut self.widths[self.cells.len() % self.headings.len()];
+        *widest = (*widest).max(columns);
+        self.cells.push(Cell {
+            end: self.text.len(),
+            columns,
+        });
+    }
+
+    /// Writes the table, as [`write()`] does.
+    pub fn write(mut self, out: &mut dyn Write, width: Option<u16>) -> Result {
+        if let Some(width) = width {
+            narrow(self.headings, &mut self.widths, usize::from(width));
+        }
+        let mut line = String::new();
+        let mut begin = 0;
+        for row in self.cells.chunks(self.headings.len()) {
+            for ((cell, width), heading) in row.iter().zip(&self.widths).zip(self.headings) {
+                let text = &self.text[begin..cell.end];
+                begin = cell.end;
+                put(&mut line, text, cell.columns, heading, *width);
+            }
+            end(out, &mut line)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds a cell to a line: cut where it may be and must, with the blanks up to the next.
+fn put(line: &mut String, text: &str, mut taken: usize, heading: &Heading, width: usize) {
+    match heading.flexible && taken > width {
+        true => {
+            let cut = text::fit(text, width);
+            taken = columns(&cut);
+            line.push_str(&cut);
+        }
+        false => line.push_str(text),
+    }
+    let blanks = (width + usize::from(GAP)).saturating_sub(taken);
+    line.extend(std::iter::repeat_n(' ', blanks));
+}
+
+/// Writes a line without the blanks at its end, and begins the next.
+fn end(out: &mut dyn Write, line: &mut String) -> Result {
+    line.truncate(line.trim_end().len());
+    line.push('\n');
+    out.write_all(line.as_bytes())?;
+    line.clear();
     Ok(())
 }
 
@@ -129,7 +202,7 @@ fn widths(titles: &[String], rows: &[Vec<String>]) -> Vec<usize> {
 
 /// How many columns a text takes: of most texts, as many as it has bytes.
 fn columns(text: &str) -> usize {
-    match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+    match text::is_plain(text) {
         true => text.len(),
         false => text::columns(text),
     }
@@ -190,10 +263,13 @@ mod tests {
             let cells = |row: &Vec<String>| [0, 1, 2].map(|place| Cow::Owned(row[place].clone()));
             rows.iter().map(cells).collect::<Vec<_>>().into_iter()
         };
-        let mut twice = Vec::new();
+        let (mut twice, mut long) = (Vec::new(), Vec::new());
         write_each(&mut twice, &headings, each, width).unwrap();
+        let mut cells = Cells::new(&headings);
+        rows.iter().flatten().for_each(|text| cells.push(text));
+        cells.write(&mut long, width).unwrap();
         write(&mut out, &headings, rows.clone(), width).unwrap();
-        assert_eq!(twice, out, "both ways write the same");
+        assert_eq!((&twice, &long), (&out, &out), "all ways write the same");
         String::from_utf8(out).unwrap()
     }
 

@@ -5,7 +5,7 @@ use unicode_width::UnicodeWidthChar;
 
 /// `text` with line ends and tabs as blanks, other control characters written out.
 pub fn clean(text: &str) -> String {
-    if !text.contains(is_unsafe) {
+    if is_plain(text) || !text.contains(is_unsafe) {
         return text.to_owned();
     }
     let mut clean = String::with_capacity(text.len());
@@ -33,6 +33,11 @@ pub fn clean_lines(text: &str) -> String {
         }
     }
     clean
+}
+
+/// Whether a text is of printable ASCII characters alone, as most are.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Whether a character steers a terminal: it moves a cursor, or turns the direction of writing.
