@@ -28,8 +28,6 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
-
 pub mod args;
 pub mod commands;
 pub mod completion;
@@ -53,7 +51,7 @@ pub type Result<T = (), E = anyhow::Error> = std::result::Result<T, E>;
 
 /// Reads a command line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(arguments)
+    args::lazy::parse(arguments.into_iter().collect())
 }
 
 /// Runs one command.

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub mod build;
 pub mod cache;
+pub mod lazy;
 pub mod output;
 pub mod referrers;
 pub mod registry;
@@ -20,6 +21,7 @@ pub mod values;
 use super::commands;
 use super::render::Format;
 pub use build::BuildArgs;
+use lazy::Lazy;
 
 /// Build container images without a daemon, see into the store, and clean it safely.
 #[derive(Debug, Parser)]
@@ -68,42 +70,42 @@ pub struct GlobalArgs {
 /// The verbs; what each is for stands above its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Build(Box<BuildArgs>),
-    Pull(commands::pull::Args),
-    Push(commands::push::Args),
-    Copy(commands::copy::Args),
-    Login(commands::login::LoginArgs),
-    Logout(commands::login::LogoutArgs),
-    Import(commands::import::Args),
-    Load(commands::load::Args),
-    Save(commands::save::Args),
-    Export(commands::export::Args),
-    Images(commands::images::Args),
-    History(commands::history::Args),
-    Inspect(commands::inspect::Args),
-    Referrers(commands::referrers::Args),
-    Ls(commands::ls::Args),
-    Cat(commands::cat::Args),
-    Diff(commands::diff::Args),
-    Graph(commands::graph::Args),
-    Layers(commands::layers::Args),
-    Why(commands::why::Args),
-    Df(commands::df::Args),
-    Report(commands::report::Args),
-    Ps(commands::ps::Args),
-    Log(commands::log::Args),
-    Tag(commands::tag::Args),
-    Untag(commands::untag::Args),
-    Rmi(commands::rmi::Args),
-    Pin(commands::pin::Args),
+    Build(Box<Lazy<BuildArgs>>),
+    Pull(Lazy<commands::pull::Args>),
+    Push(Lazy<commands::push::Args>),
+    Copy(Lazy<commands::copy::Args>),
+    Login(Lazy<commands::login::LoginArgs>),
+    Logout(Lazy<commands::login::LogoutArgs>),
+    Import(Lazy<commands::import::Args>),
+    Load(Lazy<commands::load::Args>),
+    Save(Lazy<commands::save::Args>),
+    Export(Lazy<commands::export::Args>),
+    Images(Lazy<commands::images::Args>),
+    History(Lazy<commands::history::Args>),
+    Inspect(Lazy<commands::inspect::Args>),
+    Referrers(Lazy<commands::referrers::Args>),
+    Ls(Lazy<commands::ls::Args>),
+    Cat(Lazy<commands::cat::Args>),
+    Diff(Lazy<commands::diff::Args>),
+    Graph(Lazy<commands::graph::Args>),
+    Layers(Lazy<commands::layers::Args>),
+    Why(Lazy<commands::why::Args>),
+    Df(Lazy<commands::df::Args>),
+    Report(Lazy<commands::report::Args>),
+    Ps(Lazy<commands::ps::Args>),
+    Log(Lazy<commands::log::Args>),
+    Tag(Lazy<commands::tag::Args>),
+    Untag(Lazy<commands::untag::Args>),
+    Rmi(Lazy<commands::rmi::Args>),
+    Pin(Lazy<commands::pin::Args>),
     /// No longer keep an image for its pin
-    Unpin(commands::pin::Args),
-    Prune(Box<commands::prune::Args>),
-    Fsck(commands::fsck::Args),
-    Shell(commands::shell::Args),
-    Ui(commands::ui::Args),
-    Completions(commands::completions::Args),
-    Version(commands::version::Args),
+    Unpin(Lazy<commands::pin::Args>),
+    Prune(Box<Lazy<commands::prune::Args>>),
+    Fsck(Lazy<commands::fsck::Args>),
+    Shell(Lazy<commands::shell::Args>),
+    Ui(Lazy<commands::ui::Args>),
+    Completions(Lazy<commands::completions::Args>),
+    Version(Lazy<commands::version::Args>),
 }
 
 impl Command {
