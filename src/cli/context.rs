@@ -2,7 +2,6 @@
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::args::GlobalArgs;
 use super::config::Config;
@@ -83,7 +82,7 @@ impl Context {
     }
 
     fn open_as(&self, mode: OpenMode) -> Result<Store> {
-        let store = Store::open(&self.root, mode, Arc::new(host::Machine::new()))?;
+        let store = Store::open(&self.root, mode, host::machine())?;
         for notice in store.notices() {
             exit::tell(&format!("notice: {notice}"));
         }

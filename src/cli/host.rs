@@ -1,5 +1,7 @@
 //! What the store asks of its surroundings: the time, chance, the boot, the owners.
 
+use std::sync::{Arc, OnceLock};
+
 use super::render::text;
 use crate::catalog::Millis;
 use crate::catalog::journal::Actor;
@@ -32,6 +34,13 @@ impl Default for Machine {
     fn default() -> Machine {
         Machine::new()
     }
+}
+
+/// This machine, read once for all who ask: some commands open a store and a registry. To be called
+/// after a user namespace was entered.
+pub fn machine() -> Arc<Machine> {
+    static MACHINE: OnceLock<Arc<Machine>> = OnceLock::new();
+    MACHINE.get_or_init(|| Arc::new(Machine::new())).clone()
 }
 
 /// Milliseconds since the epoch.

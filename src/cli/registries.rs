@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::args::registry::RegistryArgs;
 use super::commands::sources;
 use super::exit::{DiskFull, Failure};
-use super::host::Machine;
+use super::host;
 use crate::executor::{Cancel, signals};
 use crate::oci::Reference;
 use crate::registry::{self, Client, Config, HostConfig, Sources};
@@ -18,7 +17,7 @@ const PARALLEL: usize = 3;
 
 /// A client that asks as the command line and the configuration say.
 pub fn client(arguments: &RegistryArgs, hosts: &BTreeMap<String, HostConfig>) -> Client {
-    Client::new(config(arguments, hosts), Arc::new(Machine::new()))
+    Client::new(config(arguments, hosts), host::machine())
 }
 
 fn config(arguments: &RegistryArgs, hosts: &BTreeMap<String, HostConfig>) -> Config {

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::view::View;
 use crate::archive;
@@ -107,7 +106,7 @@ struct Freed {
 
 /// What would make room; `None` where even a look takes some.
 fn would_free(context: &Context) -> Option<Freed> {
-    let machine = Arc::new(host::Machine::new());
+    let machine = host::machine();
     let store = Store::open(&context.root, OpenMode::Existing, machine).ok()?;
     let view = View::of(store, context.now).ok()?;
     let freed = |scope| {

@@ -104,7 +104,7 @@ impl Post {
 /// Looks at a store. `writes`: first ends what an interrupted prune left.
 pub fn look(root: &Path, writes: bool) -> Result<Fresh> {
     let now = host::now();
-    let store = Store::open(root, OpenMode::Existing, Arc::new(host::Machine::new()))?;
+    let store = Store::open(root, OpenMode::Existing, host::machine())?;
     if writes {
         gc::finish(store.layout(), store.catalog(), now)?;
     }
