@@ -406,9 +406,28 @@ impl Catalog {
     /// Moves as much of the write-ahead log into the file as can be without waiting for anybody. The
     /// next transaction of this process then begins the log anew, and whoever opens the catalog
     /// next has less of it to read: a megabyte takes a millisecond.
-    pub fn fold_log(&self) -> Result<()> {
+    fn fold_log(&self) -> Result<()> {
         let run = |c: &Connection| c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         run(&self.lock()).map_err(|source| self.error(source))
+    }
+
+    /// The same, where the log has at least so many pages of 4 KiB. For lack of space it is left as it
+    /// is: what is in it is safe there.
+    pub fn fold_long_log(&self, pages: i64) -> Result<()> {
+        // Busy, pages in the log, pages of them that are in the file.
+        let look = |c: &Connection| {
+            c.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+                row.get::<_, i64>(1)
+            })
+        };
+        let length = look(&self.lock()).map_err(|source| self.error(source))?;
+        if length < pages {
+            return Ok(());
+        }
+        match self.fold_log() {
+            Err(error) if !error.is_no_space() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Gives back the memory in which pages of the file are kept.
@@ -549,6 +568,36 @@ pub(crate) mod tests {
             .write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta("x", "c")?))
             .unwrap();
         assert_ne!(catalog.version().unwrap(), before);
+    }
+
+    #[test]
+    fn a_long_log_is_begun_anew_by_the_write_after_it_was_folded() {
+        let (dir, catalog) = temporary();
+        let path = dir.path().join("catalog.db");
+        catalog.let_log_grow(1_000_000).unwrap();
+        let write = |catalog: &Catalog, text: String| {
+            catalog
+                .write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta("x", &text)?))
+                .unwrap();
+        };
+        let frames = |catalog: &Catalog| {
+            let look = "PRAGMA wal_checkpoint(NOOP)";
+            let number = |row: &rusqlite::Row| row.get::<_, i64>(1);
+            catalog.lock().query_row(look, [], number).unwrap()
+        };
+        write(&catalog, "x".repeat(4096 * 100));
+        let long = frames(&catalog);
+        assert!(long >= 100, "{long}");
+        drop(catalog);
+        // As by the next command, which knows nothing of what this one did.
+        let next = Catalog::open(&path).unwrap();
+        next.fold_long_log(long + 1).unwrap();
+        write(&next, "y".to_owned());
+        assert!(frames(&next) > long, "not long enough");
+        next.fold_long_log(long).unwrap();
+        write(&next, "z".to_owned());
+        assert!(frames(&next) < 20, "{}", frames(&next));
+        assert_eq!(next.read(|tx| tx.meta("x")).unwrap().as_deref(), Some("z"));
     }
 
     #[test]

@@ -310,6 +310,10 @@ pub const DIRECTORIES: [&str; 6] = [
     "quarantine",
 ];
 
+/// From how many pages of 4 KiB on the catalog's log is moved into its file at the end of a command.
+/// Each command that finds no other at work reads all of it: a megabyte takes half a millisecond.
+const LONG_LOG: i64 = 256;
+
 impl Store {
     /// Opens the store at `root`, and takes in what changed.
     pub fn open(root: &Path, mode: OpenMode, host: Arc<dyn Host>) -> Result<Store> {
@@ -417,6 +421,17 @@ impl Store {
     /// A path below `rstore/`.
     pub fn private(&self, directory: &str) -> PathBuf {
         self.layout.private().join(directory)
+    }
+
+    /// Like [`write`](Store::write), for what a command writes last: a log that has become long is
+    /// moved into the catalog's file before, and begun anew, so that commands which come after open
+    /// it fast.
+    pub fn last_write<T>(
+        &self,
+        body: impl FnOnce(&catalog::Writer) -> std::result::Result<T, catalog::WriteError<Error>>,
+    ) -> Result<T> {
+        self.catalog.fold_long_log(LONG_LOG)?;
+        self.catalog.write(body)
     }
 
     /// Runs `body` in one write transaction of the catalog.

@@ -76,7 +76,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let lease = store.lease("import", &arguments.name)?;
     let image =
         archive::import(&lease, source, &options).with_context(|| format!("import {shown}"))?;
-    lease.end()?;
+    lease.end_and_fold()?;
     writeln!(context.out, "{}", image.id())?;
     Ok(())
 }

@@ -64,7 +64,7 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
         (None, None) => Ok(Vec::new()),
     }
     .with_context(|| format!("load {shown}"))?;
-    lease.end()?;
+    lease.end_and_fold()?;
     for one in &loaded {
         write_loaded(one, arguments.quiet, context)?;
     }
