@@ -179,7 +179,8 @@ impl Client {
             match status {
                 401 if own => {
                     challenged += 1;
-                    self.challenged(endpoint, response, request, challenged)?;
+                    let sent = authorization.is_some();
+                    self.challenged(endpoint, response, request, (challenged, sent))?;
                 }
                 301 | 302 | 303 | 307 | 308 if matches!(request.method, "GET" | "HEAD") => {
                     redirects += 1;
@@ -210,13 +211,14 @@ impl Client {
         }
     }
 
-    /// Learns from a 401 what is wanted; an error if we have it not, or have shown it.
+    /// Learns from a 401 what is wanted; an error if we have it not, or have `sent` it with this
+    /// question: what another one has learned meanwhile was not shown yet.
     fn challenged(
         &self,
         endpoint: &Endpoint,
         response: Response,
         request: &Request,
-        times: u32,
+        (times, sent): (u32, bool),
     ) -> Result<()> {
         let headers = response.headers().get_all("www-authenticate").iter();
         let found: Vec<_> = headers
@@ -240,7 +242,7 @@ impl Client {
             .flatten()
             .next()
             .map(|l| l.user().to_owned());
-        let shown = kind == state.kind && kind == Kind::Basic;
+        let shown = sent && kind == state.kind && kind == Kind::Basic;
         // A token may have ended since; a second one that is refused is our last.
         if kind == Kind::Nothing || shown || times > 2 {
             let message = message(response);
