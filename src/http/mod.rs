@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -201,15 +201,31 @@ pub fn unless_cancelled<T: Send + 'static>(
     cancel: &Cancel,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
+    begin(work).wait(cancel)
+}
+
+/// Begins something that may take long, on a thread of its own.
+pub fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
     let (sender, result) = channel();
     std::thread::spawn(move || drop(sender.send(work())));
-    loop {
-        match result.recv_timeout(Duration::from_millis(50)) {
-            Ok(value) => return Some(value),
-            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => return None,
-            Err(RecvTimeoutError::Timeout) => {}
-            // It panicked, which has been told.
-            Err(RecvTimeoutError::Disconnected) => return None,
+    Pending(result)
+}
+
+/// What somebody is at work on; left to itself when it is dropped.
+#[derive(Debug)]
+pub struct Pending<T>(Receiver<T>);
+
+impl<T> Pending<T> {
+    /// Waits for it; `None`: somebody has asked for the end.
+    pub fn wait(self, cancel: &Cancel) -> Option<T> {
+        loop {
+            match self.0.recv_timeout(Duration::from_millis(50)) {
+                Ok(value) => return Some(value),
+                Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+                // It panicked, which has been told.
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Names → images of the store.
 //!
 //! ```text
-//! name, platform ─▶ HEAD: the digest of the tag ─▶ what was pulled for that before is here: done
-//!                ─▶ manifest of the tag ─▶ of an index the platform's, or all
-//!                   └─ mirrors first, each answer kept for the error
+//! name, platform ─▶ search: in the store already, or the manifest of a registry or mirror
+//!                └▶ of an index the platform's, or all
 //! layers the store has: pinned     others: fetched, published one by one, pinned
 //! config, manifests                        ─▶ recorded ─▶ tag
 //! ```
@@ -14,7 +13,6 @@
 use hashbrown::HashSet;
 use serde_json::{Map, Value};
 
-use super::endpoint;
 use super::error::{Error, Result};
 use super::event::{Event, Sink};
 use super::layers::Layers;
@@ -31,8 +29,11 @@ use crate::oci::{Digest, Platform, Reference, media};
 use crate::store::{self, Image, Lease, Store, images};
 
 mod referrers;
+mod search;
 
 pub use referrers::pull_about;
+pub use search::{Ahead, Search};
+use search::{Found, memory_key};
 
 /// Which images of an index are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,8 @@ pub fn name(lease: &Lease, reference: &Reference, pulled: &Pulled, sink: &dyn Si
     note(lease, &name, pulled)?;
     if pulled.bytes > 0 {
         // The disk was waited for anyhow, and commands that come after open the store faster.
-        store.catalog().fold_log().map_err(store::Error::from)?;
+        let folded = store.catalog().fold_long_log(0);
+        folded.map_err(store::Error::from)?;
     }
     let before = before.map(|(digest, _)| digest);
     let newer = match reference.digest {
@@ -125,63 +127,43 @@ pub fn fetch(
     sink: &dyn Sink,
     cancel: &Cancel,
 ) -> Result<Pulled> {
-    let stop = Stop::new(cancel);
-    let digest = reference.digest.map(|digest| digest.to_string());
-    let what = digest.or(reference.tag.clone()).unwrap_or_default();
-    sink.event(Event::Pulling {
-        what: what.clone(),
-        repository: reference.path.clone(),
-    });
-    if let (Wanted::One { platform, .. }, Some(digest)) = (wanted, &reference.digest)
-        && let Some(pulled) = here(lease, digest, platform, None)?
-    {
-        return Ok(pulled);
-    }
-    let mut search = Search {
-        client,
-        lease,
-        reference,
-        what: &what,
-        stop: &stop,
-        known: match (wanted, reference.digest) {
-            (Wanted::One { platform, .. }, None) if is_remembered(lease, reference, platform)? => {
-                Some(platform)
+    let search = Search::new(client, lease.store(), reference, wanted, None, sink, cancel)?;
+    search.fetch(lease, sink)
+}
+
+impl Search<'_> {
+    /// Brings what was found into the store, for this lease, without a name.
+    pub fn fetch(self, lease: &Lease, sink: &dyn Sink) -> Result<Pulled> {
+        let stop = self.stop().clone();
+        let (reference, wanted) = (self.reference(), self.wanted());
+        let (repositories, root) = match self.found(lease)? {
+            Found::Here(pulled) => return Ok(*pulled),
+            Found::There(repositories, root) => (repositories, root),
+        };
+        let mut pull = Pull::new(lease, repositories, sink, &stop);
+        let remote = root.digest;
+        let top = match wanted {
+            Wanted::All => pull.all(root)?,
+            Wanted::One { platform, only } => pull.one(root, reference, platform, *only)?,
+        };
+        pull.fetch_blobs()?;
+        let entry = pull.publish(top)?;
+        if let Wanted::One { platform, .. } = wanted {
+            let digest = &entry.descriptor.digest;
+            remember(lease.store(), &remote.to_string(), platform, digest)?;
+            if reference.digest.is_none() {
+                remember(lease.store(), &reference.full(), platform, digest)?;
             }
-            _ => None,
-        },
-    };
-    let (repositories, root) = match search.run()? {
-        Found::Here(pulled) => return Ok(*pulled),
-        Found::There(repositories, root) => (repositories, root),
-    };
-    let mut pull = Pull::new(lease, repositories, sink, &stop);
-    let remote = root.digest;
-    let top = match wanted {
-        Wanted::All => pull.all(root)?,
-        Wanted::One { platform, only } => pull.one(root, reference, platform, *only)?,
-    };
-    pull.fetch_blobs()?;
-    let entry = pull.publish(top)?;
-    if let Wanted::One { platform, .. } = wanted {
-        remember(
-            lease.store(),
-            &remote.to_string(),
-            platform,
-            &entry.descriptor.digest,
-        )?;
-        if reference.digest.is_none() {
-            let name = reference.full();
-            remember(lease.store(), &name, platform, &entry.descriptor.digest)?;
         }
+        let first = pull.repositories.first();
+        Ok(Pulled {
+            entry,
+            remote,
+            bytes: pull.bytes,
+            from: first.map(|repository| repository.endpoint.name.clone()),
+            unchanged: false,
+        })
     }
-    let first = pull.repositories.first();
-    Ok(Pulled {
-        entry,
-        remote,
-        bytes: pull.bytes,
-        from: first.map(|repository| repository.endpoint.name.clone()),
-        unchanged: false,
-    })
 }
 
 /// All tags of a repository.
@@ -213,26 +195,33 @@ pub(super) fn ask<T: Send + 'static>(
 
 /// Writes into the journal what was pulled.
 fn note(lease: &Lease, name: &str, pulled: &Pulled) -> Result<()> {
+    // An index has no one image.
+    let image = lease.store().image(&pulled.digest()).ok();
+    let (detail, more) = told(pulled, image.map(|image| image.id()));
+    Ok(lease.note("pull", name, detail, more)?)
+}
+
+/// What the journal says of a pull.
+fn told(pulled: &Pulled, image: Option<Digest>) -> (String, Particulars) {
     let mut facts = Map::new();
     let mut fact = |name: &str, value: Value| facts.insert(name.to_owned(), value);
     if let Some(from) = &pulled.from {
         fact("registry", from.clone().into());
     }
     fact("remote_digest", pulled.remote.to_string().into());
-    // An index has no one image.
-    if let Ok(image) = lease.store().image(&pulled.digest()) {
-        fact("image", image.manifest.config.digest.to_string().into());
+    if let Some(image) = image {
+        fact("image", image.to_string().into());
     }
+    let detail = match pulled.unchanged {
+        true => format!("up to date: {}", pulled.digest().short()),
+        false => pulled.remote.to_string(),
+    };
     let more = Particulars {
         digest: Some(pulled.digest()),
         facts,
         ..Particulars::default()
     };
-    let detail = match pulled.unchanged {
-        true => format!("up to date: {}", pulled.digest().short()),
-        false => pulled.remote.to_string(),
-    };
-    Ok(lease.note("pull", name, detail, more)?)
+    (detail, more)
 }
 
 /// Whether `index.json` has this document, with or without a name.
@@ -243,10 +232,6 @@ fn is_entered(store: &Store, digest: &Digest) -> Result<bool> {
         Ok(row.is_some_and(|row| entries.iter().any(|entry| entry.blob == row.id)))
     });
     Ok(entered.map_err(store::Error::from)?)
-}
-
-fn memory_key(of: &str, platform: &Platform) -> Digest {
-    Digest::of(format!("pulled {of} {platform}").as_bytes())
 }
 
 fn remember(store: &Store, of: &str, platform: &Platform, digest: &Digest) -> Result<()> {
@@ -275,119 +260,6 @@ pub fn remembered(
     match row {
         Some(row) => lease.present_image(&row.digest),
         None => Ok(None),
-    }
-}
-
-/// Whether a name was pulled for a platform before.
-fn is_remembered(lease: &Lease, reference: &Reference, platform: &Platform) -> Result<bool> {
-    let key = memory_key(&reference.full(), platform);
-    let row = lease.store().catalog().read(|tx| tx.remote_file(&key));
-    Ok(row.map_err(store::Error::from)?.is_some())
-}
-
-/// What the digest of a registry came to for a platform when it was pulled, if all of it is here.
-fn here(
-    lease: &Lease,
-    remote: &Digest,
-    platform: &Platform,
-    from: Option<String>,
-) -> Result<Option<Pulled>> {
-    let key = memory_key(&remote.to_string(), platform);
-    let row = lease.store().catalog().read(|tx| tx.remote_file(&key));
-    let Some(row) = row.map_err(store::Error::from)? else {
-        return Ok(None);
-    };
-    let image = match lease.present_image(&row.digest) {
-        Ok(Some(image)) => image,
-        // An artifact: what it has is looked at piece by piece.
-        Ok(None) | Err(store::Error::NotAnImage { .. } | store::Error::Document { .. }) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    // For another platform than was asked for: that wants a word.
-    if image.manifest.is_image() && platform.distance(&image.config.platform()).is_none() {
-        return Ok(None);
-    }
-    let media_type = image.manifest.media_type.as_deref();
-    let media_type = media_type.unwrap_or(media::MANIFEST);
-    Ok(Some(Pulled {
-        entry: Entry::new(media_type, image.digest, image.size),
-        remote: *remote,
-        bytes: 0,
-        from,
-        unchanged: true,
-    }))
-}
-
-/// Who has a manifest.
-struct Search<'a> {
-    client: &'a Client,
-    lease: &'a Lease<'a>,
-    reference: &'a Reference,
-    /// The tag or the digest.
-    what: &'a str,
-    stop: &'a Stop,
-    /// For which platform the name was pulled before: its digest may be what it was then.
-    known: Option<&'a Platform>,
-}
-
-/// Where it is.
-enum Found {
-    /// In the store, and that is what the registry has.
-    Here(Box<Pulled>),
-    /// In a registry; and those that may be asked for the rest, that one first.
-    There(Vec<Repository>, Fetched),
-}
-
-impl Search<'_> {
-    /// Asks one registry after the other.
-    fn run(&mut self) -> Result<Found> {
-        let mut repositories: Vec<Repository> =
-            endpoint::sources(self.client, &self.reference.domain)?
-                .into_iter()
-                .map(|endpoint| Repository::new(self.client, endpoint, &self.reference.path))
-                .collect();
-        let mut tried = Vec::new();
-        while let Some(repository) = repositories.first().cloned() {
-            match self.ask(repository) {
-                Ok((Some(here), _)) => return Ok(Found::Here(Box::new(here))),
-                Ok((None, Some(fetched))) => return Ok(Found::There(repositories, fetched)),
-                Ok((None, None)) => {}
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => tried.push(error.to_string()),
-            }
-            repositories.remove(0);
-        }
-        Err(Error::Nowhere {
-            name: self.reference.full(),
-            tried,
-        })
-    }
-
-    /// Asks one: for the digest, where that may be enough, else for the manifest.
-    fn ask(&self, repository: Repository) -> Result<(Option<Pulled>, Option<Fetched>)> {
-        if let Some(platform) = self.known {
-            let (asked, what) = (repository.clone(), self.what.to_owned());
-            match ask(self.stop, move |stop| asked.digest(&what, stop)) {
-                Ok(Some(remote)) => {
-                    let from = Some(repository.endpoint.name.clone());
-                    let here = here(self.lease, &remote, platform, from)?;
-                    if here.is_some() {
-                        return Ok((here, None));
-                    }
-                }
-                // Whoever cannot be reached need not be tried again.
-                Err(error @ (Error::Interrupted | Error::Failed { .. })) => return Err(error),
-                // Why, an answer with a body says; and some know no HEAD.
-                Ok(None) | Err(_) => {}
-            }
-        }
-        let (what, digest) = (self.what.to_owned(), self.reference.digest);
-        let fetched = ask(self.stop, move |stop| {
-            repository.manifest(&what, digest.as_ref(), stop)
-        })?;
-        Ok((None, Some(fetched)))
     }
 }
 

@@ -6,6 +6,7 @@
 //! everything behind it.
 
 use super::{Error, Lease, Result, Store};
+use crate::catalog::blob::BlobId;
 use crate::catalog::journal::{JournalEntry, JournalItem, Particulars};
 use crate::catalog::{self, BlobRow, WriteError, sync};
 use crate::layout::{Entry, Index};
@@ -133,6 +134,24 @@ impl Store {
             Ok(reached)
         })?;
         Ok(reached)
+    }
+
+    /// The number of the document that a name stands for, if it is this one and all that it reaches
+    /// is here, on the disk for good, and nobody's to remove.
+    pub fn stands_for(&self, name: &str, digest: &Digest) -> Result<Option<BlobId>> {
+        let tagged = self.catalog().read(|tx| tx.tag(name))?;
+        if tagged.is_none_or(|(tagged, _)| tagged != *digest) {
+            return Ok(None);
+        }
+        let reached = self.reach(digest)?;
+        for row in &reached {
+            let stat = self.layout().blobs().stat(&row.digest)?;
+            let whole = stat.is_some_and(|stat| stat.size == row.size);
+            if !whole || !row.is_usable() || !row.boot.is_empty() || row.damage.is_some() {
+                return Ok(None);
+            }
+        }
+        Ok(reached.first().map(|row| row.id))
     }
 
     /// Puts all that `root` reaches on the disk for good.

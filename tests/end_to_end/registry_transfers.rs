@@ -105,7 +105,32 @@ fn the_journal_has_the_digest_and_the_time_of_pulls_and_pushes() {
     store.ok(["pull", "-q", &name]);
     let log = store.json(&["log", "-f", "operation=pull", &digest]);
     assert_eq!(log["entries"].as_array().map(Vec::len), Some(2));
-    assert_eq!(log["entries"][0]["bytes"], 0);
+    let again = &log["entries"][0];
+    assert_eq!(again["bytes"], 0);
+    assert!(again["milliseconds"].is_u64(), "{again}");
+    assert!(text(&again["detail"]).starts_with("up to date"), "{again}");
+    assert_eq!(again["facts"], log["entries"][1]["facts"]);
+}
+
+#[test]
+fn a_name_that_was_given_to_another_image_is_given_back_by_a_pull_that_fetches_nothing() {
+    if skip_without(&NEEDS) {
+        return;
+    }
+    let (registry, publisher) = with_image();
+    let server = before(&registry, |_, response| response);
+    let name = name(&server);
+    let store = Rstore::new();
+    store.ok(["pull", "-q", &name]);
+    store.ok(["tag", &name, "kept"]);
+    let directory = scratch();
+    store.import(&noise_tar(directory.path(), "other", 20_000), &name);
+    assert_ne!(store.digest(&name), publisher.digest("app:1"));
+    server.requests();
+    store.ok(["pull", "-q", &name]);
+    assert_eq!(asked(&server), ["HEAD /v2/app/manifests/1"]);
+    assert_eq!(store.digest(&name), publisher.digest("app:1"));
+    store.ok(["fsck"]);
 }
 
 /// Pulls, and says on another thread when it waits for somebody else; gives the lines at the end.

@@ -1,5 +1,6 @@
 //! `rstore pull`: images from registries.
 
+use std::fs;
 use std::io::Write;
 
 use crate::cli::args::referrers::ReferrersArgs;
@@ -8,9 +9,11 @@ use crate::cli::args::values;
 use crate::cli::context::native_platform;
 use crate::cli::progress::transfer::Transfer;
 use crate::cli::{Context, Result, exit, registries};
+use crate::executor::Cancel;
 use crate::gc;
 use crate::oci::{Platform, Reference};
-use crate::registry::pull::{self, Wanted};
+use crate::registry::Client;
+use crate::registry::pull::{self, Ahead, Search, Wanted};
 
 /// Pull images from registries
 ///
@@ -86,29 +89,58 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
             names
         }
     };
+    let wanted = arguments.wanted();
+    let mut ahead = ask_ahead(&client, &names, &wanted, context, &cancel);
     let store = context.open_or_create()?;
     gc::finish(store.layout(), store.catalog(), context.now)?;
     let display = Transfer::new(&context.terminal, context.progress && !arguments.quiet);
-    let wanted = arguments.wanted();
     for name in &names {
+        let ahead = ahead.take();
+        let search = Search::new(&client, &store, name, &wanted, ahead, &display, &cancel);
+        let search = search.map_err(registries::told)?;
+        let kinds = arguments.referrers.kinds();
+        // New referrers may have come to an old image.
+        if kinds.is_none()
+            && search
+                .up_to_date(&display)
+                .map_err(registries::told)?
+                .is_some()
+        {
+            writeln!(context.out, "{}", name.full())?;
+            continue;
+        }
         let lease = store.lease("pull", &name.familiar())?;
-        let pulled = match arguments.referrers.kinds() {
-            None => pull::pull(&client, &lease, name, &wanted, &display, &cancel).map(drop),
-            Some(kinds) => {
-                pull::fetch(&client, &lease, name, &wanted, &display, &cancel).and_then(|pulled| {
-                    let about = pull::pull_about(
-                        &client, &lease, name, &pulled, &kinds, &display, &cancel,
-                    )?;
-                    // Before the image has its name: who finds it finds what is about it.
-                    lease.keep_about(&about, Some(name))?;
-                    pull::name(&lease, name, &pulled, &display)
-                })
+        let pulled = search.fetch(&lease, &display).and_then(|pulled| {
+            if let Some(kinds) = kinds {
+                let about =
+                    pull::pull_about(&client, &lease, name, &pulled, &kinds, &display, &cancel)?;
+                // Before the image has its name: who finds it finds what is about it.
+                lease.keep_about(&about, Some(name))?;
             }
-        };
+            pull::name(&lease, name, &pulled, &display)
+        });
         let ended = lease.end();
         pulled.map_err(registries::told)?;
         ended?;
         writeln!(context.out, "{}", name.full())?;
     }
     Ok(())
+}
+
+/// Asks for the first name while the store is opened, if it stands in `index.json`: then it was
+/// pulled before, most likely, and its digest is all that must be known.
+fn ask_ahead(
+    client: &Client,
+    names: &[Reference],
+    wanted: &Wanted,
+    context: &Context,
+    cancel: &Cancel,
+) -> Option<Ahead> {
+    let name = names
+        .first()
+        .filter(|_| matches!(wanted, Wanted::One { .. }))?;
+    // Only a guess, and so the text is good enough.
+    let index = fs::read_to_string(context.root.join("index.json")).ok()?;
+    let known = index.contains(&name.familiar());
+    known.then(|| Ahead::ask(client, name, cancel))?
 }
