@@ -37,16 +37,27 @@ fn asked(server: &Server) -> Vec<String> {
         .collect()
 }
 
+/// A registry with an image, its publisher, and a server before it that notes what is asked.
+fn watched() -> (Registry, Rstore, Server) {
+    let (registry, publisher) = with_image();
+    let server = before(&registry, |_, response| response);
+    (registry, publisher, server)
+}
+
+/// The image's name there, and a store that has pulled it.
+fn pulled(server: &Server) -> (String, Rstore) {
+    let (name, store) = (name(server), Rstore::new());
+    store.ok(["pull", "-q", &name]);
+    (name, store)
+}
+
 #[test]
 fn a_second_pull_asks_for_the_digest_and_one_by_digest_asks_nobody() {
     if skip_without(&NEEDS) {
         return;
     }
-    let (registry, publisher) = with_image();
-    let server = before(&registry, |_, response| response);
-    let name = name(&server);
-    let store = Rstore::new();
-    store.ok(["pull", "-q", &name]);
+    let (registry, publisher, server) = watched();
+    let (name, store) = pulled(&server);
     server.requests();
     let again = store.run(["pull", &name]).ok();
     assert_eq!(asked(&server), ["HEAD /v2/app/manifests/1"]);
@@ -117,11 +128,8 @@ fn a_name_that_was_given_to_another_image_is_given_back_by_a_pull_that_fetches_n
     if skip_without(&NEEDS) {
         return;
     }
-    let (registry, publisher) = with_image();
-    let server = before(&registry, |_, response| response);
-    let name = name(&server);
-    let store = Rstore::new();
-    store.ok(["pull", "-q", &name]);
+    let (_registry, publisher, server) = watched();
+    let (name, store) = pulled(&server);
     store.ok(["tag", &name, "kept"]);
     let directory = scratch();
     store.import(&noise_tar(directory.path(), "other", 20_000), &name);
