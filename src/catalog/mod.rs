@@ -411,6 +411,19 @@ impl Catalog {
         run(&self.lock()).map_err(|source| self.error(source))
     }
 
+    /// Runs `body` while so many KiB of the file may be kept in memory, and gives them back.
+    pub fn with_cache<T>(&self, kib: i64, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let set = |kib: i64| {
+            let run = self.lock().pragma_update(None, "cache_size", -kib);
+            run.map_err(|source| self.error(source))
+        };
+        set(kib)?;
+        let value = body();
+        set(CACHE)?;
+        self.give_back_memory()?;
+        value
+    }
+
     /// Gives back the memory in which pages of the file are kept.
     pub fn give_back_memory(&self) -> Result<()> {
         let run = self.lock().execute_batch("PRAGMA shrink_memory");
@@ -469,6 +482,11 @@ pub fn move_away(path: &Path, directory: &Path, now: Millis) -> fsutil::Result<P
     Ok(moved_to)
 }
 
+/// How much of the file is kept in memory, as far as pages are touched: KiB. A transaction that
+/// takes thousands of rows out of a million comes back to the same pages of the indexes again and
+/// again.
+const CACHE: i64 = 32_768;
+
 fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(60))?;
@@ -476,11 +494,9 @@ fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {
     // log is moved into the file when it has grown, and by a prune.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
-    // KiB, used only as far as pages are touched: a transaction that takes thousands of rows out of
-    // a million comes back to the same pages of the indexes again and again.
+    connection.pragma_update(None, "cache_size", -CACHE)?;
     connection.execute_batch(
-        "PRAGMA cache_size = -32768;
-         PRAGMA journal_mode = WAL;
+        "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = NORMAL;
          PRAGMA journal_size_limit = 8388608;
          PRAGMA temp_store = MEMORY;",
