@@ -514,25 +514,31 @@ impl Writer<'_> {
     }
 
     /// Forgets swept blobs, but for those that a writer has made again since, which are condemned
-    /// no more. `ids` are sorted.
-    pub fn forget_blobs(&self, ids: &[BlobId]) -> SqlResult<()> {
+    /// no more.
+    ///
+    /// `ids` are best in the order of their digests, where they are of one part of the table: that
+    /// part is small enough to stay in memory, and the index of all digests, which is not, is then
+    /// gone through once from end to end.
+    pub fn forget_blobs(&self, mut ids: Vec<BlobId>) -> SqlResult<()> {
         let prepare = |text| self.connection.prepare_cached(text);
-        let mut blobs =
-            prepare("DELETE FROM blob WHERE id BETWEEN ?1 AND ?2 AND condemned IS NOT NULL")?;
-        let mut all = prepare("DELETE FROM layer WHERE blob BETWEEN ?1 AND ?2")?;
-        let mut orphans = prepare(
-            "DELETE FROM layer WHERE blob BETWEEN ?1 AND ?2
-                 AND NOT EXISTS (SELECT 1 FROM blob WHERE id = layer.blob)",
-        )?;
-        for run in runs(ids) {
-            let ends = params![run[0], run[run.len() - 1]];
-            let layers = match blobs.execute(ends)? == run.len() {
-                true => &mut all,
-                false => &mut orphans,
-            };
-            layers.execute(ends)?;
+        let mut blobs = prepare("DELETE FROM blob WHERE id = ?1 AND condemned IS NOT NULL")?;
+        let mut forgotten = 0;
+        for id in &ids {
+            forgotten += blobs.execute([id])?;
         }
-        Ok(())
+        let mut layers = prepare(match forgotten == ids.len() {
+            true => "DELETE FROM layer WHERE blob BETWEEN ?1 AND ?2",
+            false => {
+                "DELETE FROM layer WHERE blob BETWEEN ?1 AND ?2
+                     AND NOT EXISTS (SELECT 1 FROM blob WHERE id = layer.blob)"
+            }
+        })?;
+        ids.sort_unstable();
+        for run in runs(&ids) {
+            layers.execute(params![run[0], run[run.len() - 1]])?;
+        }
+        // The commit would write it, and by then nobody works beside it any more.
+        self.connection.cache_flush()
     }
 }
 
@@ -569,6 +575,69 @@ mod tests {
                 assert_eq!(tx.condemned_blobs(10)?.len(), 1);
                 assert_eq!(tx.put_blob(new(digest), 3)?, id);
                 assert!(tx.condemned_blobs(10)?.is_empty());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn forgetting_leaves_what_was_made_again_whatever_the_order() {
+        let (_dir, catalog) = temporary();
+        catalog
+            .write::<_, Error>(|tx| {
+                let mut ids = Vec::new();
+                for text in ["a", "b", "c", "d", "e"] {
+                    let digest = Digest::of(text.as_bytes());
+                    let id = tx.put_blob(new(digest), 1)?;
+                    tx.put_layer(id, &digest, None, None)?;
+                    tx.condemn_blob(id, 2)?;
+                    ids.push(id);
+                }
+                let stays = tx.put_blob(new(Digest::of(b"c")), 3)?;
+                assert_eq!(stays, ids[2]);
+                tx.forget_blobs(vec![ids[3], ids[0], ids[2], ids[1]])?;
+                let (mut blobs, mut layers) = (Vec::new(), Vec::new());
+                tx.each_node(|row| blobs.push(row.id))?;
+                tx.each_layer(|row| layers.push(row.blob))?;
+                assert_eq!((&blobs, &layers), (&vec![stays, ids[4]], &blobs));
+                tx.forget_blobs(vec![ids[4]])?;
+                assert!(tx.blob_by_id(ids[4])?.is_none() && tx.layer(ids[4])?.is_none());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn what_is_known_is_what_the_row_says() {
+        let (_dir, catalog) = temporary();
+        catalog
+            .write::<_, Error>(|tx| {
+                let (whole, absent) = (Digest::of(b"whole"), Digest::of(b"absent"));
+                assert_eq!(tx.known(&whole)?, None);
+                let id = tx.put_blob(new(whole), 1)?;
+                let known = Known {
+                    id,
+                    kind: BlobKind::Layer,
+                    present: true,
+                    condemned: false,
+                    damaged: false,
+                    typed: false,
+                };
+                assert_eq!(tx.known(&whole)?, Some(known));
+                assert!(known.is_here() && !known.is_described());
+                tx.refer_blob(&whole, 3, BlobKind::Config, "text/x", 2)?;
+                let typed = Known {
+                    typed: true,
+                    ..known
+                };
+                assert_eq!(tx.known(&whole)?, Some(typed));
+                tx.condemn_blob(id, 3)?;
+                tx.set_damage(id, Some("torn"))?;
+                let condemned = tx.known(&whole)?.unwrap();
+                assert!(condemned.condemned && condemned.damaged && !condemned.is_here());
+                tx.refer_blob(&absent, 7, BlobKind::Config, "text/x", 3)?;
+                let absent = tx.known(&absent)?.unwrap();
+                assert!(!absent.present && absent.is_described());
                 Ok(())
             })
             .unwrap();

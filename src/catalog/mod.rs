@@ -398,8 +398,13 @@ impl Catalog {
     /// Lets the write-ahead log grow to so many pages of 4 KiB before it is moved into the file
     /// (1,000 unless told). Each move waits for the disk twice, and writes again what many
     /// transactions have touched.
-    pub fn let_log_grow(&self, pages: i64) -> Result<()> {
-        let set = |c: &Connection| c.pragma_update(None, "wal_autocheckpoint", pages);
+    pub fn let_log_grow(&self, pages: u64) -> Result<()> {
+        let pages = i64::try_from(pages).unwrap_or(i64::MAX);
+        // Nor is it cut on the way, only to be written longer again.
+        let set = |c: &Connection| {
+            c.pragma_update(None, "wal_autocheckpoint", pages)?;
+            c.pragma_update(None, "journal_size_limit", pages.saturating_mul(4_096))
+        };
         set(&self.lock()).map_err(|source| self.error(source))
     }
 

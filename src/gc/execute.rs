@@ -15,9 +15,11 @@ use super::reserve;
 use super::sweep::Sweep;
 use super::{Error, Result, disk};
 
-/// How long the catalog's log may get while a prune works, 32 MiB, where there is plenty of room:
-/// it ends with the log moved into the catalog and cut.
-const LOG_PAGES: i64 = 8_192;
+/// How long the catalog's log may get while a prune works, where there is plenty of room: an eighth
+/// of the room, and no more than 512 MiB. It ends with the log moved into the catalog and cut. To
+/// move it waits for the disk, and for all that was unlinked until then to be on it; and what many
+/// transactions have touched is moved each time.
+const LOG_PAGES: u64 = 131_072;
 const ROOM_FOR_LOG: u64 = 1 << 30;
 
 /// With less room than that the journal is written for the most part when bytes have come back.
@@ -54,7 +56,7 @@ pub(super) fn execute(
     let gave_up = reserve::release_if_tight(&private)?;
     let room = reserve::available(&private)?;
     if room > ROOM_FOR_LOG {
-        catalog.let_log_grow(LOG_PAGES)?;
+        catalog.let_log_grow((room / 8 / 4_096).min(LOG_PAGES))?;
     }
     let mut report = Report::default();
     let mut now = clock();
