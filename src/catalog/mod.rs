@@ -418,21 +418,19 @@ impl Catalog {
 
     /// Runs `body` while so many KiB of the file may be kept in memory, and gives them back.
     pub fn with_cache<T>(&self, kib: i64, body: impl FnOnce() -> Result<T>) -> Result<T> {
-        let set = |kib: i64| {
-            let run = self.lock().pragma_update(None, "cache_size", -kib);
-            run.map_err(|source| self.error(source))
-        };
-        set(kib)?;
+        self.set_cache(kib)?;
         let value = body();
-        set(CACHE)?;
-        self.give_back_memory()?;
+        self.set_cache(CACHE)?;
         value
     }
 
-    /// Gives back the memory in which pages of the file are kept.
-    pub fn give_back_memory(&self) -> Result<()> {
-        let run = self.lock().execute_batch("PRAGMA shrink_memory");
-        run.map_err(|source| self.error(source))
+    /// Says how many KiB of the file may be kept in memory from now on, and gives back what is.
+    pub fn set_cache(&self, kib: i64) -> Result<()> {
+        let set = |c: &Connection| {
+            c.pragma_update(None, "cache_size", -kib)?;
+            c.execute_batch("PRAGMA shrink_memory")
+        };
+        set(&self.lock()).map_err(|source| self.error(source))
     }
 
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune

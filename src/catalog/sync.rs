@@ -33,14 +33,20 @@ const BLOBS_STRAYS: &str = "blobs-strays";
 /// file system's clock, and so its mtime proves nothing (as in git's "racy" index entries).
 const RACY_NANOSECONDS: i64 = 2_000_000_000;
 
-/// How many new files are taken in by one write transaction: some hundred milliseconds. Each touches
-/// pages of the index of digests all over, and all that it touches is written.
+/// How many new files are taken in by one write transaction: some hundred milliseconds. Each
+/// touches pages of the index of digests all over, and all that it touches is written.
 const BATCH: usize = 10_000;
 
-/// The same while the catalog is being made, when nobody can use it for anything yet; and how much
-/// of it is kept in memory meanwhile, so that the index of a million digests is: KiB.
+/// More new files than this are numbered by inode: a sweep unlinks in that order, and then forgets
+/// rows that lie beside one another. Fewer are by digest, so that lists of them are the same
+/// wherever the layout is.
+const MANY: usize = if cfg!(test) { 40 } else { 10_000 };
+
+/// How many one transaction takes in while the catalog is being made, when nobody can use it yet;
+/// and how much of it is kept in memory meanwhile, so that most of the index of a million digests
+/// is: KiB.
 const FIRST_BATCH: usize = 100_000;
-const FIRST_CACHE: i64 = 65_536;
+const FIRST_CACHE: i64 = 49_152;
 
 /// What runs inside [`Catalog::write`] returns.
 pub type Outcome<T> = std::result::Result<T, WriteError<Error>>;
@@ -641,12 +647,12 @@ fn scan_by(catalog: &Catalog, layout: &Layout, now: Millis, batch: usize) -> Res
             Err(_) => strays += 1,
         })
         .map_err(crate::layout::Error::from)?;
-    files.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
+    files.sort_unstable_by_key(|file| file.digest);
     // A digest that some document points at may have a file again.
     let mut known = vec![false; files.len()];
     catalog.read(|tx| {
         tx.each_node(
-            |row| match files.binary_search_by(|file| file.digest.cmp(&row.digest)) {
+            |row| match files.binary_search_by_key(&row.digest, |file| file.digest) {
                 Ok(place) => known[place] = row.present,
                 Err(_) if row.present && !row.condemned => vanished.push(row.digest),
                 Err(_) => {}
@@ -655,6 +661,7 @@ fn scan_by(catalog: &Catalog, layout: &Layout, now: Millis, batch: usize) -> Res
     })?;
     let mut known = known.into_iter();
     files.retain(|_| known.next() != Some(true));
+    files.shrink_to_fit();
     let difference = Difference {
         new: files,
         vanished,
@@ -682,8 +689,10 @@ fn take_in_by(
     now: Millis,
     batch: usize,
 ) -> Result<Scanned> {
-    // By inode: a sweep unlinks in that order, and then forgets rows that lie beside one another.
-    difference.new.sort_unstable();
+    match difference.new.len() > MANY {
+        true => difference.new.sort_unstable(),
+        false => difference.new.sort_unstable_by_key(|file| file.digest),
+    }
     for batch in difference.new.chunks(batch) {
         catalog.write(|tx| {
             batch

@@ -22,6 +22,10 @@ use super::{Error, Result, disk};
 const LOG_PAGES: u64 = 131_072;
 const ROOM_FOR_LOG: u64 = 1 << 30;
 
+/// How much of the catalog is kept in memory meanwhile, in KiB: what lies around the rows that one
+/// transaction forgets.
+const CACHE: i64 = 24_576;
+
 /// With less room than that the journal is written for the most part when bytes have come back.
 const ROOM_FOR_JOURNAL: u64 = 64 << 20;
 
@@ -55,6 +59,7 @@ pub(super) fn execute(
     let before = Measure::take(layout)?;
     let gave_up = reserve::release_if_tight(&private)?;
     let room = reserve::available(&private)?;
+    catalog.set_cache(CACHE)?;
     if room > ROOM_FOR_LOG {
         catalog.let_log_grow((room / 8 / 4_096).min(LOG_PAGES))?;
     }
@@ -120,7 +125,7 @@ fn work(
     progress.items = report.removed.items;
     let artifacts = of_kind(ItemKind::Artifact).filter_map(|item| item.digest);
     let took = || condemning.deed.took();
-    catalog.give_back_memory()?;
+    catalog.set_cache(CACHE)?;
     let mut sweep = Sweep {
         layout,
         catalog,

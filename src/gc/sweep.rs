@@ -58,7 +58,7 @@ const BATCH: usize = 1_000;
 /// all over, so that a few thousand touch every page of a large one, and whatever is touched is
 /// written.
 const FORGET: usize = if cfg!(test) { 100 } else { 10_000 };
-const FORGET_MOST: usize = 10 * FORGET;
+const FORGET_MOST: usize = 5 * FORGET;
 
 type Ids = HashSet<BlobId, FixedState>;
 
@@ -165,6 +165,10 @@ impl<'a> Sweep<'a> {
         while !rest.is_empty() && self.go_on() {
             // The less is left to be unlinked, the less is left to be forgotten after it.
             let forgets = gone.len() >= rest.len().clamp(FORGET, FORGET_MOST);
+            let forgotten = match forgets {
+                true => names.by_digest(&mut gone),
+                false => Vec::new(),
+            };
             let lock = self.layout.lock_index()?;
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
@@ -174,11 +178,10 @@ impl<'a> Sweep<'a> {
                         remove_batch(tx, (self.layout, &names), batch, &seen)?
                     }
                     (true, false) => {
-                        let gone = names.by_digest(&mut gone);
-                        forget_beside(tx, (self.layout, &names), rest, &seen, gone)?
+                        forget_beside(tx, (self.layout, &names), rest, &seen, forgotten)?
                     }
                     (true, true) => {
-                        tx.forget_blobs(names.by_digest(&mut gone))?;
+                        tx.forget_blobs(forgotten)?;
                         Vec::new()
                     }
                 };
@@ -199,9 +202,10 @@ impl<'a> Sweep<'a> {
             self.count(&names, batch, removed, &mut gone);
             rest = left;
         }
+        let forgotten = names.by_digest(&mut gone);
         self.catalog.write(|tx| {
             seen.look_again(tx, self.layout, self.now)?;
-            Ok::<_, WriteError<Error>>(tx.forget_blobs(names.by_digest(&mut gone))?)
+            Ok::<_, WriteError<Error>>(tx.forget_blobs(forgotten)?)
         })
     }
 
