@@ -45,15 +45,16 @@ pub fn lock(layout: &Layout) -> Result<FileLock> {
     }
 }
 
-/// See [`super::execute`].
+/// See [`super::execute`]. Returns the plan too; unless it is to stay `whole`, without most of its
+/// items, which take memory meanwhile.
 pub(super) fn execute(
     layout: &Layout,
     catalog: &Catalog,
     graph: &ImageGraph,
-    mut plan: Plan,
+    (mut plan, whole): (Plan, bool),
     clock: &dyn Fn() -> Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
-) -> Result<Report> {
+) -> Result<(Report, Plan)> {
     let _lock = lock(layout)?;
     let private = layout.private();
     let before = Measure::take(layout)?;
@@ -67,7 +68,9 @@ pub(super) fn execute(
     let mut now = clock();
     if !plan.is_empty() {
         let doomed = super::condemn::doomed(graph, &plan);
-        plan.forget_leaves();
+        if !whole {
+            plan.forget_leaves();
+        }
         let found = std::mem::take(&mut plan.found);
         let mut condemning = Condemning::new(layout, graph, &plan, doomed, clock);
         if room < ROOM_FOR_JOURNAL {
@@ -99,7 +102,7 @@ pub(super) fn execute(
     let after = Measure::take(layout)?;
     report.measured = after.free - before.free;
     report.overhead = after.overhead - before.overhead;
-    Ok(report)
+    Ok((report, plan))
 }
 
 /// Condemns and sweeps. `found` is what the disk has said of what goes.
