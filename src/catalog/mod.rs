@@ -398,8 +398,13 @@ impl Catalog {
     /// Lets the write-ahead log grow to so many pages of 4 KiB before it is moved into the file
     /// (1,000 unless told). Each move waits for the disk twice, and writes again what many
     /// transactions have touched.
-    pub fn let_log_grow(&self, pages: i64) -> Result<()> {
-        let set = |c: &Connection| c.pragma_update(None, "wal_autocheckpoint", pages);
+    pub fn let_log_grow(&self, pages: u64) -> Result<()> {
+        let pages = i64::try_from(pages).unwrap_or(i64::MAX);
+        // Nor is it cut on the way, only to be written longer again.
+        let set = |c: &Connection| {
+            c.pragma_update(None, "wal_autocheckpoint", pages)?;
+            c.pragma_update(None, "journal_size_limit", pages.saturating_mul(4_096))
+        };
         set(&self.lock()).map_err(|source| self.error(source))
     }
 
@@ -430,10 +435,21 @@ impl Catalog {
         }
     }
 
-    /// Gives back the memory in which pages of the file are kept.
-    pub fn give_back_memory(&self) -> Result<()> {
-        let run = self.lock().execute_batch("PRAGMA shrink_memory");
-        run.map_err(|source| self.error(source))
+    /// Runs `body` while so many KiB of the file may be kept in memory, and gives them back.
+    pub fn with_cache<T>(&self, kib: i64, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.set_cache(kib)?;
+        let value = body();
+        self.set_cache(CACHE)?;
+        value
+    }
+
+    /// Says how many KiB of the file may be kept in memory from now on, and gives back what is.
+    pub fn set_cache(&self, kib: i64) -> Result<()> {
+        let set = |c: &Connection| {
+            c.pragma_update(None, "cache_size", -kib)?;
+            c.execute_batch("PRAGMA shrink_memory")
+        };
+        set(&self.lock()).map_err(|source| self.error(source))
     }
 
     /// Moves the write-ahead log into the file and cuts it: without it a log of a long prune
@@ -488,6 +504,11 @@ pub fn move_away(path: &Path, directory: &Path, now: Millis) -> fsutil::Result<P
     Ok(moved_to)
 }
 
+/// How much of the file is kept in memory, as far as pages are touched: KiB. A transaction that
+/// takes thousands of rows out of a million comes back to the same pages of the indexes again and
+/// again.
+const CACHE: i64 = 32_768;
+
 fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(60))?;
@@ -495,11 +516,9 @@ fn connect(path: &Path, flags: OpenFlags) -> SqlResult<Connection> {
     // log is moved into the file when it has grown, and by a prune.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
-    // KiB, used only as far as pages are touched: a transaction that takes thousands of rows out of
-    // a million comes back to the same pages of the indexes again and again.
+    connection.pragma_update(None, "cache_size", -CACHE)?;
     connection.execute_batch(
-        "PRAGMA cache_size = -32768;
-         PRAGMA journal_mode = WAL;
+        "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = NORMAL;
          PRAGMA journal_size_limit = 8388608;
          PRAGMA temp_store = MEMORY;",

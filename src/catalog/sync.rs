@@ -19,7 +19,7 @@ use crate::lock::FileLock;
 use crate::oci::document::{self, Document, INDEX_LIMIT, MANIFEST_LIMIT};
 use crate::oci::{Digest, ImageConfig, media};
 
-use super::blob::{BlobId, BlobKind, NewBlob};
+use super::blob::{BlobId, BlobKind, Known, NewBlob};
 use super::image::ImageRow;
 use super::tags::{IndexEntryRow, Named};
 use super::{Catalog, Error, Millis, Result, WriteError, Writer};
@@ -33,8 +33,20 @@ const BLOBS_STRAYS: &str = "blobs-strays";
 /// file system's clock, and so its mtime proves nothing (as in git's "racy" index entries).
 const RACY_NANOSECONDS: i64 = 2_000_000_000;
 
-/// How many new files are taken in by one write transaction.
-const BATCH: usize = 2_000;
+/// How many new files are taken in by one write transaction: some hundred milliseconds. Each
+/// touches pages of the index of digests all over, and all that it touches is written.
+const BATCH: usize = 10_000;
+
+/// More new files than this are numbered by inode: a sweep unlinks in that order, and then forgets
+/// rows that lie beside one another. Fewer are by digest, so that lists of them are the same
+/// wherever the layout is.
+const MANY: usize = if cfg!(test) { 40 } else { 10_000 };
+
+/// How many one transaction takes in while the catalog is being made, when nobody can use it yet;
+/// and how much of it is kept in memory meanwhile, so that most of the index of a million digests
+/// is: KiB.
+const FIRST_BATCH: usize = 100_000;
+const FIRST_CACHE: i64 = 49_152;
 
 /// What runs inside [`Catalog::write`] returns.
 pub type Outcome<T> = std::result::Result<T, WriteError<Error>>;
@@ -68,12 +80,15 @@ pub fn is_built(catalog: &Catalog) -> Result<bool> {
 
 /// Takes in the whole layout, for a catalog that knows nothing. Returns how many blobs there are.
 pub fn build(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<usize> {
-    index(catalog, layout, now)?;
-    scan(catalog, layout, now)?;
+    let found = catalog.with_cache(FIRST_CACHE, || {
+        index(catalog, layout, now)?;
+        scan_by(catalog, layout, now, FIRST_BATCH)
+    })?;
     catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
-    let mut blobs = 0;
-    catalog.read(|tx| tx.each_blob(|row| blobs += usize::from(row.present)))?;
-    Ok(blobs)
+    if found.added > BATCH {
+        catalog.checkpoint()?;
+    }
+    catalog.read(|tx| tx.count_present())
 }
 
 /// Takes in `index.json` if it changed. Returns whether it did.
@@ -172,14 +187,14 @@ pub fn take_document(
     root: &document::Descriptor,
     now: Millis,
 ) -> Outcome<BlobId> {
-    let (id, _) = refer(tx, root, kind_of(&root.media_type), now)?;
+    let known = refer(tx, root, kind_of(&root.media_type), now)?;
     let mut pending = vec![root.clone()];
     while let Some(descriptor) = pending.pop() {
         if let Some(next) = take_one(tx, layout, &descriptor, now)? {
             pending.extend(next);
         }
     }
-    Ok(id)
+    Ok(known.id)
 }
 
 /// What a descriptor's media type says that a blob is.
@@ -202,18 +217,48 @@ fn refer(
     descriptor: &document::Descriptor,
     kind: BlobKind,
     now: Millis,
-) -> Outcome<(BlobId, bool)> {
-    let id = tx.refer_blob(
-        &descriptor.digest,
-        descriptor.size,
-        kind,
-        &descriptor.media_type,
-        now,
-    )?;
-    let known = tx
-        .blob(&descriptor.digest)?
-        .is_some_and(|row| row.present && row.condemned.is_none());
-    Ok((id, known))
+) -> Outcome<Known> {
+    let known = tx.known(&descriptor.digest)?;
+    match known {
+        Some(known) if known.is_described() => Ok(known),
+        known => describe(tx, descriptor, known, kind, now),
+    }
+}
+
+/// Records what a descriptor says of a blob of which so much is known.
+fn describe(
+    tx: &Writer,
+    descriptor: &document::Descriptor,
+    known: Option<Known>,
+    kind: BlobKind,
+    now: Millis,
+) -> Outcome<Known> {
+    let (digest, media_type) = (&descriptor.digest, descriptor.media_type.as_str());
+    let id = tx.describe_blob(digest, descriptor.size, kind, media_type, now)?;
+    let known = known.unwrap_or(Known {
+        id,
+        kind: BlobKind::Unknown,
+        present: false,
+        condemned: false,
+        damaged: false,
+        typed: false,
+    });
+    Ok(Known {
+        kind: match known.kind {
+            BlobKind::Unknown => kind,
+            kind => kind,
+        },
+        typed: known.typed || !media_type.is_empty(),
+        ..known
+    })
+}
+
+/// Whether there is nothing more to learn of what a descriptor leads to.
+fn is_settled(known: &Known, descriptor: &document::Descriptor) -> bool {
+    known.is_here()
+        && known.kind != BlobKind::Unknown
+        && !known.damaged
+        && !is_document(&descriptor.media_type)
 }
 
 /// Records one file and, where it is a document, reads it. Returns the documents it points at
@@ -224,15 +269,11 @@ fn take_one(
     descriptor: &document::Descriptor,
     now: Millis,
 ) -> Outcome<Option<Vec<document::Descriptor>>> {
-    let (id, known) = refer(tx, descriptor, kind_of(&descriptor.media_type), now)?;
-    let row = tx.blob(&descriptor.digest)?;
-    let was_condemned = row.as_ref().is_some_and(|row| row.condemned.is_some());
-    let understood = row
-        .as_ref()
-        .is_some_and(|row| row.kind != BlobKind::Unknown && row.damage.is_none());
-    if known
-        && understood
-        && (!tx.edges_from(id)?.is_empty() || !is_document(&descriptor.media_type))
+    let known = refer(tx, descriptor, kind_of(&descriptor.media_type), now)?;
+    let id = known.id;
+    let understood = known.kind != BlobKind::Unknown && !known.damaged;
+    if is_settled(&known, descriptor)
+        || known.is_here() && understood && !tx.edges_from(id)?.is_empty()
     {
         return Ok(None);
     }
@@ -241,7 +282,7 @@ fn take_one(
         tx.set_absent(id)?;
         return Ok(Some(Vec::new()));
     };
-    if !known || was_condemned {
+    if !known.is_here() {
         put_found(
             tx,
             &descriptor.digest,
@@ -356,9 +397,11 @@ pub fn record_document(
             document::Role::Layer => BlobKind::Layer,
             _ => kind_of(&link.target.media_type),
         };
-        let (target, _) = refer(tx, &link.target, kind, now)?;
-        targets.push((target, link.role));
-        pending.push(link.target);
+        let known = refer_to(tx, layout, &link.target, kind, now)?;
+        targets.push((known.id, link.role));
+        if !is_settled(&known, &link.target) {
+            pending.push(link.target);
+        }
     }
     tx.put_edges(id, &targets)?;
     tx.set_damage(id, None)?;
@@ -374,6 +417,35 @@ pub fn record_document(
         record_image(tx, layout, id, manifest, &targets, size, now)?;
     }
     Ok(pending)
+}
+
+/// Like [`refer`], of what a document points at: a layer that nobody has heard of is taken in with
+/// its file at once. They are most of what there is.
+fn refer_to(
+    tx: &Writer,
+    layout: &Layout,
+    target: &document::Descriptor,
+    kind: BlobKind,
+    now: Millis,
+) -> Outcome<Known> {
+    let known = tx.known(&target.digest)?;
+    if let Some(known) = known.filter(Known::is_described) {
+        return Ok(known);
+    }
+    if known.is_none() && kind == BlobKind::Layer && media::is_layer(&target.media_type) {
+        let stat = layout.blobs().stat(&target.digest).map_err(caller)?;
+        if let Some(stat) = stat {
+            return Ok(Known {
+                id: put_found(tx, &target.digest, stat, kind, &target.media_type, now)?,
+                kind,
+                present: true,
+                condemned: false,
+                damaged: false,
+                typed: true,
+            });
+        }
+    }
+    describe(tx, target, known, kind, now)
 }
 
 fn record_image(
@@ -502,11 +574,20 @@ pub struct Directory {
     strays: Option<usize>,
 }
 
+/// A file that no row knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NewFile {
+    /// The number of its inode, as the directory has it.
+    pub inode: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
 /// How what is in `blobs/` differs from what the catalog has.
 #[derive(Debug, Default)]
 pub struct Difference {
     /// Files that no row knows.
-    pub new: Vec<Digest>,
+    pub new: Vec<NewFile>,
     /// Rows whose file is gone.
     pub vanished: Vec<Digest>,
     /// How many names are not digests.
@@ -546,29 +627,47 @@ impl Difference {
 
 /// Takes in every file below `blobs/sha256`, and forgets rows whose file is gone.
 pub fn scan(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<Scanned> {
+    scan_by(catalog, layout, now, BATCH)
+}
+
+fn scan_by(catalog: &Catalog, layout: &Layout, now: Millis, batch: usize) -> Result<Scanned> {
     let directory = Directory::look(catalog, layout)?;
     if directory.is_known() {
         return Ok(Scanned::default());
     }
-    let mut difference = Difference::default();
-    let mut on_disk: hashbrown::HashSet<Digest, foldhash::fast::RandomState> = Default::default();
+    let Difference {
+        new: mut files,
+        mut vanished,
+        mut strays,
+    } = Difference::default();
     layout
         .blobs()
-        .list(|entry| match entry {
-            Ok(digest) => drop(on_disk.insert(digest)),
-            Err(_) => difference.strays += 1,
+        .list_with_inodes(|entry, inode| match entry {
+            Ok(digest) => files.push(NewFile { inode, digest }),
+            Err(_) => strays += 1,
         })
         .map_err(crate::layout::Error::from)?;
+    files.sort_unstable_by_key(|file| file.digest);
+    // A digest that some document points at may have a file again.
+    let mut known = vec![false; files.len()];
     catalog.read(|tx| {
-        tx.each_node(|row| match on_disk.remove(&row.digest) {
-            // There is a file again for a digest that some document points at.
-            true if !row.present => difference.new.push(row.digest),
-            false if row.present && !row.condemned => difference.vanished.push(row.digest),
-            _ => {}
-        })
+        tx.each_node(
+            |row| match files.binary_search_by_key(&row.digest, |file| file.digest) {
+                Ok(place) => known[place] = row.present,
+                Err(_) if row.present && !row.condemned => vanished.push(row.digest),
+                Err(_) => {}
+            },
+        )
     })?;
-    difference.new.extend(on_disk);
-    take_in(catalog, layout, &directory, difference, now)
+    let mut known = known.into_iter();
+    files.retain(|_| known.next() != Some(true));
+    files.shrink_to_fit();
+    let difference = Difference {
+        new: files,
+        vanished,
+        strays,
+    };
+    take_in_by(catalog, layout, &directory, difference, now, batch)
 }
 
 /// Takes in how `blobs/` differs from the catalog.
@@ -576,15 +675,29 @@ pub fn take_in(
     catalog: &Catalog,
     layout: &Layout,
     directory: &Directory,
-    mut difference: Difference,
+    difference: Difference,
     now: Millis,
 ) -> Result<Scanned> {
-    difference.new.sort_unstable();
-    for batch in difference.new.chunks(BATCH) {
+    take_in_by(catalog, layout, directory, difference, now, BATCH)
+}
+
+fn take_in_by(
+    catalog: &Catalog,
+    layout: &Layout,
+    directory: &Directory,
+    mut difference: Difference,
+    now: Millis,
+    batch: usize,
+) -> Result<Scanned> {
+    match difference.new.len() > MANY {
+        true => difference.new.sort_unstable(),
+        false => difference.new.sort_unstable_by_key(|file| file.digest),
+    }
+    for batch in difference.new.chunks(batch) {
         catalog.write(|tx| {
             batch
                 .iter()
-                .try_for_each(|digest| take_file(tx, layout, digest, now))
+                .try_for_each(|file| take_file(tx, layout, &file.digest, now))
         })?;
     }
     let mut decided = true;
@@ -616,13 +729,13 @@ pub fn take_in(
 
 /// A file that no row knew: another tool's, or one of a catalog that was lost.
 fn take_file(tx: &Writer, layout: &Layout, digest: &Digest, now: Millis) -> Outcome<()> {
+    // Between the listing and now its own writer may have recorded it, or a document before it.
+    if tx.known(digest)?.is_some_and(|known| known.present) {
+        return Ok(());
+    }
     let Some(stat) = layout.blobs().stat(digest).map_err(caller)? else {
         return Ok(());
     };
-    // Between the listing and now its own writer may have recorded it.
-    if tx.blob(digest)?.is_some_and(|row| row.present) {
-        return Ok(());
-    }
     let id = put_found(tx, digest, stat, BlobKind::Unknown, "", now)?;
     if stat.size > MANIFEST_LIMIT || !starts_as_json(layout, digest) {
         return Ok(());

@@ -7,6 +7,7 @@ use super::args::GlobalArgs;
 use super::config::Config;
 use super::{Result, exit, host};
 use crate::catalog::Millis;
+use crate::executor::memory;
 use crate::oci::Platform;
 use crate::store::{OpenMode, Store};
 
@@ -85,6 +86,10 @@ impl Context {
         let store = Store::open(&self.root, mode, host::machine())?;
         for notice in store.notices() {
             exit::tell(&format!("notice: {notice}"));
+        }
+        if !store.notices().is_empty() {
+            // Making a catalog of a million blobs takes more than any command does afterwards.
+            memory::give_back_freed();
         }
         Ok(store)
     }

@@ -441,6 +441,13 @@ pub fn ioprio_idle() -> Result<()> {
     check(returned).map(drop)
 }
 
+/// Has the C library give all pages back of which nothing is in use.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: a plain number; glibc takes its own lock.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// Has the C library map every piece of at least so many bytes for itself, and unmap it when it is
 /// freed. Without this the limit grows with the pieces that are freed.
 pub fn fix_mmap_threshold(bytes: c_int) {

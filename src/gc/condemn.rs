@@ -34,7 +34,7 @@ use super::roots::{self, LeaseFiles};
 use super::{Error, Result, sweep};
 
 /// How many documents or leaves one transaction condemns: some tens of milliseconds.
-const BATCH: usize = 2_000;
+const BATCH: usize = 5_000;
 
 /// In `meta` from the first condemnation to the end of the sweep.
 pub(super) const UNFINISHED: &str = "prune-unfinished";

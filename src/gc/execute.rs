@@ -15,10 +15,16 @@ use super::reserve;
 use super::sweep::Sweep;
 use super::{Error, Result, disk};
 
-/// How long the catalog's log may get while a prune works, 32 MiB, where there is plenty of room:
-/// it ends with the log moved into the catalog and cut.
-const LOG_PAGES: i64 = 8_192;
+/// How long the catalog's log may get while a prune works, where there is plenty of room: an eighth
+/// of the room, and no more than 512 MiB. It ends with the log moved into the catalog and cut. To
+/// move it waits for the disk, and for all that was unlinked until then to be on it; and what many
+/// transactions have touched is moved each time.
+const LOG_PAGES: u64 = 131_072;
 const ROOM_FOR_LOG: u64 = 1 << 30;
+
+/// How much of the catalog is kept in memory meanwhile, in KiB: what lies around the rows that one
+/// transaction forgets.
+const CACHE: i64 = 24_576;
 
 /// With less room than that the journal is written for the most part when bytes have come back.
 const ROOM_FOR_JOURNAL: u64 = 64 << 20;
@@ -39,28 +45,32 @@ pub fn lock(layout: &Layout) -> Result<FileLock> {
     }
 }
 
-/// See [`super::execute`].
+/// See [`super::execute`]. Returns the plan too; unless it is to stay `whole`, without most of its
+/// items, which take memory meanwhile.
 pub(super) fn execute(
     layout: &Layout,
     catalog: &Catalog,
     graph: &ImageGraph,
-    mut plan: Plan,
+    (mut plan, whole): (Plan, bool),
     clock: &dyn Fn() -> Millis,
     on_progress: &mut dyn FnMut(&Progress) -> bool,
-) -> Result<Report> {
+) -> Result<(Report, Plan)> {
     let _lock = lock(layout)?;
     let private = layout.private();
     let before = Measure::take(layout)?;
     let gave_up = reserve::release_if_tight(&private)?;
     let room = reserve::available(&private)?;
+    catalog.set_cache(CACHE)?;
     if room > ROOM_FOR_LOG {
-        catalog.let_log_grow(LOG_PAGES)?;
+        catalog.let_log_grow((room / 8 / 4_096).min(LOG_PAGES))?;
     }
     let mut report = Report::default();
     let mut now = clock();
     if !plan.is_empty() {
         let doomed = super::condemn::doomed(graph, &plan);
-        plan.forget_leaves();
+        if !whole {
+            plan.forget_leaves();
+        }
         let found = std::mem::take(&mut plan.found);
         let mut condemning = Condemning::new(layout, graph, &plan, doomed, clock);
         if room < ROOM_FOR_JOURNAL {
@@ -92,7 +102,7 @@ pub(super) fn execute(
     let after = Measure::take(layout)?;
     report.measured = after.free - before.free;
     report.overhead = after.overhead - before.overhead;
-    Ok(report)
+    Ok((report, plan))
 }
 
 /// Condemns and sweeps. `found` is what the disk has said of what goes.
@@ -118,7 +128,7 @@ fn work(
     progress.items = report.removed.items;
     let artifacts = of_kind(ItemKind::Artifact).filter_map(|item| item.digest);
     let took = || condemning.deed.took();
-    catalog.give_back_memory()?;
+    catalog.set_cache(CACHE)?;
     let mut sweep = Sweep {
         layout,
         catalog,

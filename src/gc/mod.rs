@@ -303,7 +303,23 @@ pub fn execute(
     if plan.high_water != graph.high_water() {
         return Err(Error::Stale);
     }
-    execute::execute(layout, catalog, graph, plan, clock, on_progress)
+    let (report, _) = execute::execute(layout, catalog, graph, (plan, false), clock, on_progress)?;
+    Ok(report)
+}
+
+/// Like [`execute()`], and gives the plan back, for whoever is to tell all of it.
+pub fn execute_whole(
+    layout: &Layout,
+    catalog: &Catalog,
+    graph: &ImageGraph,
+    plan: Plan,
+    clock: &dyn Fn() -> Millis,
+    on_progress: &mut dyn FnMut(&Progress) -> bool,
+) -> Result<(Report, Plan)> {
+    if plan.high_water != graph.high_water() {
+        return Err(Error::Stale);
+    }
+    execute::execute(layout, catalog, graph, (plan, true), clock, on_progress)
 }
 
 /// Ends what an interrupted prune left: condemned rows and tombstones. Every command that writes

@@ -53,10 +53,12 @@ use super::{Error, Result};
 /// How many blobs one transaction removes: some tens of milliseconds.
 const BATCH: usize = 1_000;
 
-/// How many rows one transaction forgets: as long. Where much goes it is a tenth of that: rows are
-/// found by digest, so that a few thousand of them touch every page of a large index.
+/// How many rows one transaction forgets: at least so many, as long as there is more to unlink
+/// meanwhile, and at most as many as take some hundred milliseconds. The index of digests has them
+/// all over, so that a few thousand touch every page of a large one, and whatever is touched is
+/// written.
 const FORGET: usize = if cfg!(test) { 100 } else { 10_000 };
-const PART: usize = 10;
+const FORGET_MOST: usize = 5 * FORGET;
 
 type Ids = HashSet<BlobId, FixedState>;
 
@@ -92,6 +94,12 @@ impl Names<'_> {
             Some(graph) => self.others[place - graph.len()],
             None => self.others[place],
         }
+    }
+
+    /// The numbers of blobs in the order of their digests.
+    fn by_digest(&self, blobs: &mut [&Doomed]) -> Vec<BlobId> {
+        blobs.sort_unstable_by_key(|blob| self.of(blob));
+        blobs.iter().map(|blob| blob.id).collect()
     }
 
     /// The place of one that the graph has not, or not as it is.
@@ -152,12 +160,15 @@ impl<'a> Sweep<'a> {
         }
         let mut seen = self.seen(&doomed, version)?;
         doomed.sort_unstable_by_key(|blob| (blob.rank, blob.inode));
-        let enough = FORGET.max(doomed.len() / PART);
-        let mut gone = Vec::new();
+        let mut gone: Vec<&Doomed> = Vec::new();
         let mut rest = doomed.as_slice();
         while !rest.is_empty() && self.go_on() {
-            let forgets = gone.len() >= enough;
-            gone.sort_unstable();
+            // The less is left to be unlinked, the less is left to be forgotten after it.
+            let forgets = gone.len() >= rest.len().clamp(FORGET, FORGET_MOST);
+            let forgotten = match forgets {
+                true => names.by_digest(&mut gone),
+                false => Vec::new(),
+            };
             let lock = self.layout.lock_index()?;
             let removed = self.catalog.write(|tx| {
                 seen.look_again(tx, self.layout, self.now)?;
@@ -166,9 +177,11 @@ impl<'a> Sweep<'a> {
                         let batch = &rest[..rest.len().min(BATCH)];
                         remove_batch(tx, (self.layout, &names), batch, &seen)?
                     }
-                    (true, false) => forget_beside(tx, (self.layout, &names), rest, &seen, &gone)?,
+                    (true, false) => {
+                        forget_beside(tx, (self.layout, &names), rest, &seen, forgotten)?
+                    }
                     (true, true) => {
-                        tx.forget_blobs(&gone)?;
+                        tx.forget_blobs(forgotten)?;
                         Vec::new()
                     }
                 };
@@ -189,19 +202,11 @@ impl<'a> Sweep<'a> {
             self.count(&names, batch, removed, &mut gone);
             rest = left;
         }
-        self.forget(&mut gone, &mut seen)
-    }
-
-    fn forget(&self, gone: &mut Vec<BlobId>, seen: &mut Seen) -> Result<()> {
-        gone.sort_unstable();
+        let forgotten = names.by_digest(&mut gone);
         self.catalog.write(|tx| {
             seen.look_again(tx, self.layout, self.now)?;
-            tx.forget_blobs(gone)?;
-            seen.version = tx.version_after()?;
-            Ok::<_, WriteError<Error>>(())
-        })?;
-        gone.clear();
-        Ok(())
+            Ok::<_, WriteError<Error>>(tx.forget_blobs(forgotten)?)
+        })
     }
 
     /// Removes every snapshot that is condemned.
@@ -471,17 +476,17 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    fn count(
+    fn count<'d>(
         &mut self,
         names: &Names,
-        batch: &[Doomed],
+        batch: &'d [Doomed],
         outcomes: Vec<Removal>,
-        gone: &mut Vec<BlobId>,
+        gone: &mut Vec<&'d Doomed>,
     ) {
         for (blob, outcome) in batch.iter().zip(outcomes) {
             match outcome {
                 Removal::Done => {
-                    gone.push(blob.id);
+                    gone.push(blob);
                     self.done(blob.kind, blob.freed());
                 }
                 Removal::Rescued => self.report.rescued += 1,
@@ -568,7 +573,7 @@ fn forget_beside(
     (layout, names): (&Layout, &Names),
     rest: &[Doomed],
     seen: &Seen,
-    gone: &[BlobId],
+    gone: Vec<BlobId>,
 ) -> Outcome<Vec<Removal>> {
     let forgotten = AtomicBool::new(false);
     let unlinking = || {

@@ -51,6 +51,30 @@ fn prune_keeps_the_base_that_two_tags_share() {
 }
 
 #[test]
+fn what_other_tools_wrote_is_numbered_in_the_order_in_which_a_sweep_unlinks_it() {
+    let store = Store::new();
+    sync::build(&store.catalog, &store.layout, NOW).unwrap();
+    for number in 0..50 {
+        let bytes = format!("blob {number}");
+        store.blob(bytes.as_bytes(), BlobKind::Layer, "", true);
+    }
+    sync::scan(&store.catalog, &store.layout, NOW).unwrap();
+    let mut files = Vec::new();
+    let listed = store.layout.blobs().list_with_inodes(|name, inode| {
+        files.push((inode, name.unwrap()));
+    });
+    listed.unwrap();
+    files.sort_unstable();
+    let mut numbered = Vec::new();
+    let read = store
+        .catalog
+        .read(|tx| tx.each_node(|row| numbered.push(row.digest)));
+    read.unwrap();
+    let files: Vec<Digest> = files.into_iter().map(|(_, digest)| digest).collect();
+    assert_eq!(numbered, files);
+}
+
+#[test]
 fn a_dangling_chain_of_a_thousand_goes_in_one_run() {
     let store = Store::new();
     let kept = store.image("kept", layers(&["k"]));

@@ -51,20 +51,23 @@ impl ImageGraph {
         let mut listed = NodeSet::of(self);
         layout
             .blobs()
-            .list(|name| match name {
-                Ok(digest) => match self.find(&digest) {
-                    Some(node) => drop(listed.insert(node)),
-                    None => difference.new.push(digest),
-                },
+            .list_with_inodes(|name, inode| match name {
+                Ok(digest) => {
+                    let node = self.find(&digest);
+                    if let Some(node) = node {
+                        listed.insert(node);
+                    }
+                    if node.is_none_or(|node| !self.node(node).present) {
+                        difference.new.push(sync::NewFile { inode, digest });
+                    }
+                }
                 Err(name) => strays.push(name.to_owned()),
             })
             .map_err(crate::layout::Error::from)?;
         difference.strays = strays.len();
         for node in self.nodes() {
-            match listed.contains(node.node) {
-                true if !node.present => difference.new.push(node.digest),
-                false if node.present && !node.condemned => difference.vanished.push(node.digest),
-                _ => {}
+            if node.present && !node.condemned && !listed.contains(node.node) {
+                difference.vanished.push(node.digest);
             }
         }
         Ok(difference)

@@ -70,7 +70,7 @@ pub struct Blobs {
 }
 
 /// A file as the directory has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlobStat {
     /// Bytes.
     pub size: u64,
@@ -249,7 +249,16 @@ impl Blobs {
         &self,
         mut each: impl FnMut(std::result::Result<Digest, &std::ffi::OsStr>),
     ) -> Result<()> {
-        self.each_name(|name| each(digest_of(name)))
+        self.list_with_inodes(|name, _| each(name))
+    }
+
+    /// The same, with the inode number that the directory has of each: `stat` may know another
+    /// (overlayfs), so that it is worth an order, and nothing more.
+    pub fn list_with_inodes(
+        &self,
+        mut each: impl FnMut(std::result::Result<Digest, &std::ffi::OsStr>, u64),
+    ) -> Result<()> {
+        self.each_entry(|name, inode| each(digest_of(name), inode))
     }
 
     /// The sum of all file names in `blobs/sha256`: as fast as they can be read.
@@ -282,6 +291,10 @@ impl Blobs {
     }
 
     fn each_name(&self, mut each: impl FnMut(&std::ffi::CStr)) -> Result<()> {
+        self.each_entry(|name, _| each(name))
+    }
+
+    fn each_entry(&self, mut each: impl FnMut(&std::ffi::CStr, u64)) -> Result<()> {
         let handle = fsutil::open_dir(&self.directory)?;
         let mut buffer = Vec::with_capacity(256 << 10);
         let mut directory = rustix::fs::RawDir::new(handle, buffer.spare_capacity_mut());
@@ -289,7 +302,7 @@ impl Blobs {
             let entry = entry.at("read", &self.directory)?;
             let name = entry.file_name();
             if name != c"." && name != c".." {
-                each(name);
+                each(name, entry.ino());
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::cli::context::native_platform;
 use crate::cli::filter::{Fact, Facts, Filters, Key, Vocabulary};
 use crate::cli::render::{self, Column, Format, Look, Record, list, time};
 use crate::cli::{Context, Result, exit};
-use crate::graph::{Image, NodeId, State};
+use crate::graph::{Depth, Image, NodeId, State};
 use crate::oci::reference::display_parts;
 use crate::oci::{Digest, Platform};
 use crate::store::Store;
@@ -300,7 +300,12 @@ pub fn run(arguments: &Args, context: &mut Context) -> Result {
     let costly = Costly::is_wanted(&arguments.list);
     let of_graph = arguments.all || arguments.tree || costly;
     let (rows, hidden) = if of_graph || !arguments.list.filters.is_empty() {
-        let view = View::of(store, context.now)?;
+        // Of layers it is told only to a filter, which may name one.
+        let depth = match arguments.list.filters.is_empty() && !costly && !arguments.tree {
+            true => Depth::Removal,
+            false => Depth::All,
+        };
+        let view = View::of_depth(store, depth, context.now)?;
         let filters = filters(arguments, Some(&view), context.now)?;
         let (mut rows, hidden) = all(&view, arguments, &filters);
         for row in rows.iter_mut().filter(|_| costly) {

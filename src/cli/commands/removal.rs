@@ -33,6 +33,26 @@ pub fn execute_shown(
     })
 }
 
+/// Like [`execute_shown`], and gives the plan back, to be told as it was.
+pub fn execute_whole(
+    store: &Store,
+    graph: &ImageGraph,
+    plan: Plan,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<(Report, Plan)> {
+    let cancel = Cancel::new()?;
+    signals::on_interrupt(cancel.clone());
+    let (layout, catalog) = (store.layout(), store.catalog());
+    let clock = || store.now();
+    let mut go_on = |progress: &Progress| {
+        on_progress(progress);
+        signals::received().is_none() && !cancel.is_cancelled()
+    };
+    Ok(gc::execute_whole(
+        layout, catalog, graph, plan, &clock, &mut go_on,
+    )?)
+}
+
 /// Carries out a plan; `on_progress` is told of each batch, and stops it by returning `false`.
 pub fn execute_while(
     store: &Store,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::catalog::Millis;
 use crate::cli::{Context, Result};
 use crate::gc;
-use crate::graph::{Classes, Image, ImageGraph, NodeId, RootSet};
+use crate::graph::{Classes, Depth, Image, ImageGraph, NodeId, RootSet};
 use crate::oci::Platform;
 use crate::store::Store;
 
@@ -30,8 +30,13 @@ impl View {
 
     /// Looks at an opened store, all of whose blobs are taken in first.
     pub fn of(store: Store, now: Millis) -> Result<View> {
+        View::of_depth(store, Depth::All, now)
+    }
+
+    /// The same, with no more of the graph than is needed.
+    pub fn of_depth(store: Store, depth: Depth, now: Millis) -> Result<View> {
         store.scan()?;
-        let graph = ImageGraph::load(store.catalog())?;
+        let graph = ImageGraph::load_to(store.catalog(), depth)?;
         // What a grace keeps is not what an image is.
         let roots = gc::collect_roots(store.layout(), &graph, 0, now)?;
         let classes = Classes::of(&graph, &roots);

@@ -306,14 +306,19 @@ fn carry_out(arguments: &Args, planned: Planned, start: Instant, context: &mut C
     }
     context.flush()?;
     let was_empty = plan.is_empty();
-    let told = match shown {
-        show::Shown::Json | show::Shown::JsonLine => plan.clone(),
-        _ => plan.summary(),
-    };
-    let report = {
+    let (report, told) = {
         let bar = bar::Bar::new(context, arguments.quiet < 2 && !was_empty);
         let mut on_progress = |progress: &gc::Progress| bar.show(progress);
-        removal::execute_shown(&store, &graph, plan, &mut on_progress)?
+        match shown {
+            show::Shown::Json | show::Shown::JsonLine => {
+                removal::execute_whole(&store, &graph, plan, &mut on_progress)?
+            }
+            _ => {
+                let told = plan.summary();
+                let report = removal::execute_shown(&store, &graph, plan, &mut on_progress)?;
+                (report, told)
+            }
+        }
     };
     let done = show::Done {
         plan: &told,
