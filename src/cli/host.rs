@@ -8,24 +8,20 @@ use crate::catalog::journal::Actor;
 use crate::executor::userns;
 use crate::store::Host;
 
-/// This machine, seen from this process.
+/// This machine, seen from this process. What does not change is read when it is first asked for,
+/// which is to be after a user namespace was entered; most commands that only look never do.
 #[derive(Debug)]
 pub struct Machine {
-    boot: String,
-    owners: String,
+    boot: OnceLock<String>,
+    owners: OnceLock<String>,
 }
 
 impl Machine {
-    /// Reads what does not change. To be called after a user namespace was entered.
+    /// Nothing is read yet.
     pub fn new() -> Machine {
-        // Where the kernel names no boot, every process is one of its own: nothing that wasn't
-        // fsynced is trusted by the next.
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|id| id.trim().to_owned())
-            .unwrap_or_else(|_| format!("unknown-{}-{}", std::process::id(), now()));
         Machine {
-            boot,
-            owners: userns::current_mapping().as_str().to_owned(),
+            boot: OnceLock::new(),
+            owners: OnceLock::new(),
         }
     }
 }
@@ -36,8 +32,7 @@ impl Default for Machine {
     }
 }
 
-/// This machine, read once for all who ask: some commands open a store and a registry. To be called
-/// after a user namespace was entered.
+/// This machine, one for all who ask: some commands open a store and a registry.
 pub fn machine() -> Arc<Machine> {
     static MACHINE: OnceLock<Arc<Machine>> = OnceLock::new();
     MACHINE.get_or_init(|| Arc::new(Machine::new())).clone()
@@ -71,11 +66,19 @@ impl Host for Machine {
     }
 
     fn boot(&self) -> &str {
-        &self.boot
+        // Where the kernel names no boot, every process is one of its own: nothing that wasn't
+        // fsynced is trusted by the next.
+        let read = || {
+            std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+                .map(|id| id.trim().to_owned())
+                .unwrap_or_else(|_| format!("unknown-{}-{}", std::process::id(), now()))
+        };
+        self.boot.get_or_init(read)
     }
 
     fn owners(&self) -> &str {
-        &self.owners
+        let read = || userns::current_mapping().as_str().to_owned();
+        self.owners.get_or_init(read)
     }
 
     fn actor(&self) -> Actor {
