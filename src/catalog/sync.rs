@@ -80,15 +80,16 @@ pub fn is_built(catalog: &Catalog) -> Result<bool> {
 
 /// Takes in the whole layout, for a catalog that knows nothing. Returns how many blobs there are.
 pub fn build(catalog: &Catalog, layout: &Layout, now: Millis) -> Result<usize> {
-    let found = catalog.with_cache(FIRST_CACHE, || {
+    catalog.with_cache(FIRST_CACHE, || {
         index(catalog, layout, now)?;
-        scan_by(catalog, layout, now, FIRST_BATCH)
-    })?;
-    catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
-    if found.added > BATCH {
-        catalog.checkpoint()?;
-    }
-    catalog.read(|tx| tx.count_present())
+        let found = scan_by(catalog, layout, now, FIRST_BATCH)?;
+        catalog.write(|tx| Ok::<_, WriteError<Error>>(tx.set_meta(BUILT, "1")?))?;
+        if found.added > BATCH {
+            catalog.checkpoint()?;
+        }
+        // This reads the whole table, which is not to stay in memory either.
+        catalog.read(|tx| tx.count_present())
+    })
 }
 
 /// Takes in `index.json` if it changed. Returns whether it did.
